@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Installs what the tests need and the machine lacks; does nothing, quietly, when all of it is there.
+#
+#   conformance/tools.sh                everything
+#   conformance/tools.sh crane skopeo   only these
+#   conformance/tools.sh --path         print the folders for PATH (installs nothing)
+#
+# Go and cargo tools go to $GRANARY_TOOLS/NAME@VERSION (default ~/.cache/granary/tools), outside the clone and shared by all
+# clones: a changed pin is another folder. Debian packages come through apt-get, as root or through sudo.
+# Exit code 77: something cannot be had on this machine; the last line says what and why.
+set -euo pipefail
+
+# Every pin of the project's test tools. Columns: name, kind, version, package.
+PINS='
+crane       go     v0.22.1  github.com/google/go-containerregistry/cmd/crane
+regctl      go     v0.11.7  github.com/regclient/regclient/cmd/regctl
+helm        go     v3.22.0  helm.sh/helm/v3/cmd/helm
+cosign      go     v3.1.3   github.com/sigstore/cosign/v3/cmd/cosign
+oras-go     source -        clients/oras-go
+cargo-fuzz  cargo  0.13.2   cargo-fuzz
+jq          debian -        jq
+curl        debian -        curl
+docker      debian -        docker.io
+dockerd     debian -        docker.io
+containerd  debian -        containerd
+ctr         debian -        containerd
+skopeo      debian -        skopeo,golang-github-containers-common
+podman      debian -        podman,golang-github-containers-common
+buildah     debian -        buildah,golang-github-containers-common
+'
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools=${GRANARY_TOOLS:-$HOME/.cache/granary/tools}
+export PATH="$PATH:/usr/sbin:/sbin" # dockerd lives there
+
+cannot() {
+  echo "tools: $*" >&2
+  exit 77
+}
+
+# The folder of a tool, its version in the name. A program of our own is versioned by its sources.
+folder() {
+  local name=$1 kind=$2 version=$3 package=$4
+  if [ "$kind" = source ]; then
+    version=$(cat "$here/$package"/{go.mod,go.sum,main.go} | sha256sum | cut -c1-12)
+  fi
+  echo "$tools/$name@$version"
+}
+
+print_path() {
+  local name kind version package path=
+  while read -r name kind version package; do
+    case $kind in
+      go | source) path=$path:$(folder "$name" "$kind" "$version" "$package") ;;
+      cargo) path=$path:$(folder "$name" "$kind" "$version" "$package")/bin ;;
+    esac
+  done < <(grep . <<<"$PINS")
+  echo "${path#:}"
+}
+
+# Runs a build in a new folder and moves it in place when it is whole, so that a cut build leaves nothing that looks done.
+build() {
+  local name=$1 target=$2 started=$SECONDS new log
+  shift 2
+  mkdir -p "$tools"
+  new=$(mktemp -d "$tools/.new.XXXXXX")
+  log=$tools/.$name.log
+  echo "tools: building ${target##*/} ..."
+  if ! NEW=$new "$@" >"$log" 2>&1; then
+    rm -rf "$new"
+    tail -n 15 "$log" >&2
+    cannot "$name cannot be built (whole log: $log)"
+  fi
+  rm -f "$log"
+  chmod 755 "$new"
+  mv -T "$new" "$target" 2>/dev/null || rm -rf "$new" # another run was faster
+  echo "tools: ${target##*/} installed ($((SECONDS - started)) s)"
+}
+
+go_install() { GOBIN=$NEW go install -trimpath -ldflags '-s -w' "$1"; }
+go_build() { cd "$1" && go build -trimpath -buildvcs=false -o "$NEW/" .; }
+cargo_install() { cargo install --quiet --locked --root "$NEW" --version "$2" "$1"; }
+
+install_tool() {
+  local name=$1 kind=$2 version=$3 package=$4 target
+  target=$(folder "$name" "$kind" "$version" "$package")
+  [ ! -d "$target" ] || return 0
+  case $kind in
+    go | source) command -v go >/dev/null || cannot "$name needs Go, which is not installed" ;;
+    cargo) command -v cargo >/dev/null || cannot "$name needs cargo, which is not installed" ;;
+  esac
+  case $kind in
+    go) build "$name" "$target" go_install "$package@$version" ;;
+    source) build "$name" "$target" go_build "$here/$package" ;;
+    cargo) build "$name" "$target" cargo_install "$package" "$version" ;;
+  esac
+}
+
+install_debian() {
+  local as_root=() started=$SECONDS log
+  command -v apt-get >/dev/null || cannot "needs $* from your distribution: there is no apt-get here"
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || cannot "needs the Debian packages $*: run as root or with sudo"
+    as_root=(sudo)
+  fi
+  mkdir -p "$tools"
+  log=$tools/.apt.log
+  echo "tools: installing Debian packages: $* ..."
+  "${as_root[@]}" apt-get update -qq >"$log" 2>&1 || true # an old list may do; the install below decides
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    cannot "apt-get cannot install $* (whole log: $log)"
+  fi
+  rm -f "$log"
+  echo "tools: $* installed ($((SECONDS - started)) s)"
+}
+
+wanted() { # is the tool among the names asked for?
+  local tool=$1 name
+  shift
+  [ $# -gt 0 ] || return 0
+  for name in "$@"; do
+    [ "$name" != "$tool" ] || return 0
+  done
+  return 1
+}
+
+if [ "${1:-}" = --path ]; then
+  print_path
+  exit 0
+fi
+for name in "$@"; do
+  grep -q "^$name " <<<"$PINS" || { echo "tools: unknown tool '$name'; known: $(awk '{printf "%s ", $1}' <<<"$PINS")" >&2; exit 2; }
+done
+
+packages=()
+while read -r name kind version package; do
+  wanted "$name" "$@" || continue
+  if [ "$kind" = debian ]; then
+    command -v "$name" >/dev/null || packages+=("${package//,/$'\n'}")
+  fi
+done < <(grep . <<<"$PINS")
+if [ ${#packages[@]} -gt 0 ]; then
+  mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+  install_debian "${packages[@]}"
+fi
+
+while read -r name kind version package <&3; do
+  wanted "$name" "$@" || continue
+  [ "$kind" = debian ] || install_tool "$name" "$kind" "$version" "$package"
+done 3< <(grep . <<<"$PINS")

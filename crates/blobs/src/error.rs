@@ -1,0 +1,78 @@
+//! What can go wrong in a store.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::ObjectKey;
+
+/// Why a store did not do what it was asked. The texts are for logs: they name keys and paths.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such object.
+    #[error("object {key} is not in the store")]
+    Missing {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// There is less room than uploads must leave; deletes still work.
+    #[error("{free} bytes are free in the store, uploads must leave {reserve}")]
+    Full {
+        /// Free bytes.
+        free: u64,
+        /// Bytes to be left.
+        reserve: u64,
+    },
+    /// The object is not as long as it was acknowledged to be.
+    #[error("object {key} is damaged: {expected} bytes must be there, {found} are")]
+    Damaged {
+        /// The object.
+        key: ObjectKey,
+        /// Length it needs at least.
+        expected: u64,
+        /// Length it has.
+        found: u64,
+    },
+    /// Another writer of the object has not ended yet.
+    #[error("object {key} has another writer")]
+    Busy {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// A write or sync of the object failed before, so nothing more is acknowledged on it (decision 7).
+    #[error("object {key} takes no more bytes since a write or sync of it failed")]
+    Poisoned {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+}
+
+/// What the system refused, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {} failed: {source}", path.display())]
+pub struct IoFailure {
+    /// What was tried, such as "syncing".
+    pub action: &'static str,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl StoreError {
+    /// Makes an error of the system's answer; for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            IoFailure {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+            .into()
+        }
+    }
+}

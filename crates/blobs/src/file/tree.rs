@@ -1,0 +1,241 @@
+//! Where things lie.
+//!
+//! ```text
+//! <root>/
+//!   store-id              the store's identity: one line, written once, after everything below was synced
+//!   00/ 01/ … ff/         all made when the store is opened
+//!     ab/ab34…            one object: the raw bytes, in their final place from the first one on
+//! ```
+//!
+//! There are no temporary objects and nothing is ever renamed; an object no catalog row names is a stranger.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use fail::fail_point;
+
+use crate::{ObjectKey, StoreError};
+
+const STORE_ID: &str = "store-id";
+const STORE_ID_DRAFT: &str = "store-id.new";
+
+/// The directory tree of a store.
+pub(super) struct Tree {
+    root: PathBuf,
+    /// The root, open: to look things up below it and to ask for free space.
+    directory: File,
+    reserve: u64,
+}
+
+impl Tree {
+    /// Makes what is missing of the layout and syncs it.
+    pub(super) fn open(root: &Path, reserve: u64) -> Result<Self, StoreError> {
+        fs::create_dir_all(root).map_err(StoreError::io("creating", root))?;
+        // Absolute, so that its ancestors are known and a later change of directory does not matter.
+        let root = root
+            .canonicalize()
+            .map_err(StoreError::io("opening", root))?;
+        for prefix in 0..=u8::MAX {
+            let path = root.join(format!("{prefix:02x}"));
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::io("creating", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        sync_directory(&root).map_err(StoreError::io("syncing", &root))?;
+        let settled = root.join(STORE_ID);
+        if !settled
+            .try_exists()
+            .map_err(StoreError::io("opening", &settled))?
+        {
+            // Any ancestor may have been made just now, or by an earlier start that did not get as far as this.
+            sync_ancestors(&root)?;
+        }
+        let directory = File::open(&root).map_err(StoreError::io("opening", &root))?;
+        Ok(Self {
+            root,
+            directory,
+            reserve,
+        })
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn directory(&self) -> &File {
+        &self.directory
+    }
+
+    /// Bytes uploads leave free.
+    pub(super) fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
+    /// Bytes an unprivileged process may still write.
+    pub(super) fn free(&self) -> Result<u64, StoreError> {
+        let space = rustix::fs::fstatvfs(&self.directory).map_err(|errno| {
+            StoreError::io("asking for the free space of", &self.root)(errno.into())
+        })?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    pub(super) fn path(&self, key: &ObjectKey) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+
+    /// Opens an object for reading.
+    pub(super) fn open_object(&self, key: &ObjectKey) -> Result<File, StoreError> {
+        let path = self.path(key);
+        File::open(&path).map_err(|error| missing_or("opening", &path, key, error))
+    }
+
+    pub(super) fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
+        let path = self.path(key);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("looking at", &path)(error)),
+        }
+    }
+
+    /// Makes the name of a new object durable.
+    pub(super) fn sync_name(&self, key: &ObjectKey) -> io::Result<()> {
+        sync_directory(&self.root.join(key.prefix()))
+    }
+
+    /// Removes objects. The directories are not synced: should an object come back after a crash, no row names it
+    /// any more and no new upload ever gets its key, so it only takes room until a scrub lists it as a stranger.
+    pub(super) fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for key in keys {
+            let path = self.path(key);
+            match remove(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    outcome = outcome.and(Err(StoreError::io("removing", &path)(error)));
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    /// The objects behind `after`, in order. Files with other names are no objects and are passed over.
+    pub(super) fn list(
+        &self,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectKey>, StoreError> {
+        let mut page = Vec::new();
+        for prefix in 0..=u8::MAX {
+            let prefix = format!("{prefix:02x}");
+            if page.len() >= limit {
+                break;
+            }
+            if after.is_some_and(|after| *prefix < *after.prefix()) {
+                continue;
+            }
+            let mut keys = self.keys_of(&prefix)?;
+            keys.retain(|key| after.is_none_or(|after| key > after));
+            keys.sort_unstable();
+            page.extend(keys);
+        }
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    fn keys_of(&self, prefix: &str) -> Result<Vec<ObjectKey>, StoreError> {
+        let path = self.root.join(prefix);
+        let mut keys = Vec::new();
+        for entry in fs::read_dir(&path).map_err(StoreError::io("listing", &path))? {
+            let name = entry.map_err(StoreError::io("listing", &path))?.file_name();
+            keys.extend(
+                name.to_str()
+                    .and_then(ObjectKey::from_name)
+                    .filter(|key| key.prefix() == prefix),
+            );
+        }
+        Ok(keys)
+    }
+
+    /// The identity, which is `fresh` from now on if there was none.
+    pub(super) fn identity(&self, fresh: &str) -> Result<String, StoreError> {
+        let path = self.root.join(STORE_ID);
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(StoreError::io("reading", &path)(
+                io::Error::from(io::ErrorKind::InvalidData),
+            )),
+            Ok(text) => Ok(text.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.write_identity(&path, fresh)
+                    .map_err(StoreError::io("writing", &path))?;
+                Ok(fresh.to_owned())
+            }
+            Err(error) => Err(StoreError::io("reading", &path)(error)),
+        }
+    }
+
+    /// A draft and a rename, so that a crash leaves either no identity or a whole one.
+    fn write_identity(&self, path: &Path, fresh: &str) -> io::Result<()> {
+        let draft = self.root.join(STORE_ID_DRAFT);
+        let mut file = File::create(&draft)?;
+        writeln!(file, "{fresh}")?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        sync_directory(&self.root)
+    }
+}
+
+/// The kind for a file that could not be opened.
+pub(super) fn missing_or(
+    action: &'static str,
+    path: &Path,
+    key: &ObjectKey,
+    error: io::Error,
+) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound => StoreError::Missing { key: key.clone() },
+        _ => StoreError::io(action, path)(error),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    fail_point!("blobs::delete", |_| Err(io::Error::from(
+        rustix::io::Errno::IO
+    )));
+    fs::remove_file(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fail_point!("blobs::sync_directory", |_| Err(io::Error::from(
+        rustix::io::Errno::IO
+    )));
+    File::open(path)?.sync_all()
+}
+
+/// Syncs the directories that hold the root's name. One that may not be read or synced was not made by us.
+fn sync_ancestors(root: &Path) -> Result<(), StoreError> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    for ancestor in root.ancestors().skip(1) {
+        match sync_directory(ancestor) {
+            Err(error)
+                if ![
+                    InvalidInput,
+                    PermissionDenied,
+                    ReadOnlyFilesystem,
+                    Unsupported,
+                ]
+                .contains(&error.kind()) =>
+            {
+                return Err(StoreError::io("syncing", ancestor)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Bytes by key: the store that holds blobs, on a filesystem or in memory, behind one trait.
+//!
+//! A store knows objects, offsets and durability. It never knows digests as names, repositories, permissions or
+//! sessions: what an object means stands in the catalog alone (design.md 1.2). It never copies or renames an
+//! object's bytes: they go to their final place from the first byte.
+
+mod error;
+mod file;
+mod key;
+mod memory;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+use std::{fmt, pin::Pin};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::Stream;
+use granary_oci::{ByteRange, Hasher};
+
+pub use error::{IoFailure, StoreError};
+pub use file::FileStore;
+pub use key::{ObjectKey, ObjectKeyError};
+pub use memory::MemoryStore;
+
+/// The bytes of a read, in order. After an error nothing follows.
+pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
+
+/// What an upload session keeps between requests: everything before `offset` is durable.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// Number of durable bytes.
+    pub offset: u64,
+    /// The hash of exactly these bytes, ready for more.
+    pub hasher: Hasher,
+    /// The back end's own notes: empty on a filesystem and in memory.
+    pub state: Vec<u8>,
+}
+
+impl Checkpoint {
+    /// The beginning of an object.
+    pub fn start(hasher: Hasher) -> Self {
+        Self {
+            offset: 0,
+            hasher,
+            state: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A hash state says nothing to a reader.
+        f.debug_struct("Checkpoint")
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Holds immutable objects by unique keys.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Opens object `key` to go on at `checkpoint`, creating it at offset 0.
+    ///
+    /// Bytes behind the offset were never acknowledged and are cut off. An object shorter than the offset is
+    /// [`StoreError::Damaged`], a missing one [`StoreError::Missing`]. A key has one writer at a time: while
+    /// another one lives the answer may be [`StoreError::Busy`]. An object that cannot be created may show only at
+    /// the first write that is carried out or at the first sync.
+    async fn append(
+        &self,
+        key: &ObjectKey,
+        checkpoint: Checkpoint,
+    ) -> Result<Box<dyn BlobWriter>, StoreError>;
+
+    /// Streams exactly the bytes of `range`.
+    ///
+    /// An object that is missing, or already seen to be shorter than the range, is an error here; what shows
+    /// later (a truncated file, a failing disk) is an error in the stream and ends it.
+    async fn read(&self, key: &ObjectKey, range: ByteRange) -> Result<BlobStream, StoreError>;
+
+    /// The object's present length, or `None` if there is none.
+    async fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
+
+    /// Removes the objects. Removing a missing one is success. After an error the others were still tried.
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError>;
+
+    /// Up to `limit` objects in key order, from the first behind `after`: for scrub and restore, never in a request.
+    async fn list(
+        &self,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectKey>, StoreError>;
+
+    /// Reads the store's identity, writing `fresh` durably if it has none yet.
+    async fn identity(&self, fresh: &str) -> Result<String, StoreError>;
+
+    /// [`StoreError::Full`] when an upload must not start or go on.
+    async fn admit(&self) -> Result<(), StoreError>;
+}
+
+/// Writes one object from a checkpoint on.
+///
+/// After any error the writer is poisoned: every later call fails, and what was not acknowledged by a checkpoint
+/// before is lost. Dropping a writer abandons what was not synced; the object can be taken up again with
+/// [`BlobStore::append`] at the last checkpoint. A call whose future is dropped loses nothing that was taken in.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Takes in the next bytes. A bounded number of them may still be in flight when it returns.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Makes everything so far durable, the object's name included, and says up to where.
+    async fn sync(&mut self) -> Result<Checkpoint, StoreError>;
+
+    /// Syncs and ends the object at its present length.
+    async fn finish(self: Box<Self>) -> Result<Checkpoint, StoreError>;
+}

@@ -1,0 +1,362 @@
+//! Blobs and who may read them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use granary_oci::{Digest, RepositoryName};
+use sea_orm::FromQueryResult;
+
+use crate::{
+    Catalog, CatalogError,
+    cache::Touched,
+    dialect::micros,
+    repositories::create_repository,
+    sql::{self, unsigned},
+    writer::Write,
+};
+
+/// Where a blob's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlobPlace {
+    /// In the catalog, because it is small.
+    Inline(Bytes),
+    /// In the store, under this key.
+    Object(String),
+}
+
+/// A blob that a repository holds.
+#[derive(Clone, Debug)]
+pub struct StoredBlob {
+    /// Length in bytes.
+    pub size: u64,
+    /// Where the bytes are.
+    pub place: BlobPlace,
+    /// Whether a manifest of the repository refers to it.
+    pub referenced: bool,
+    /// Until when it is kept though nothing refers to it, in microseconds since 1970.
+    pub leased_until: i64,
+}
+
+impl StoredBlob {
+    pub(crate) fn in_memory(&self) -> usize {
+        match &self.place {
+            BlobPlace::Inline(bytes) => bytes.len(),
+            BlobPlace::Object(_) => 0,
+        }
+    }
+}
+
+/// One blob or manifest to re-hash.
+#[derive(Clone, Debug)]
+pub struct ScrubItem {
+    /// Its row, to go on behind.
+    pub id: i64,
+    /// What it must hash to.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+    /// Where the bytes are.
+    pub place: BlobPlace,
+}
+
+pub(crate) const LIVE: i16 = 0;
+pub(crate) const QUARANTINED: i16 = 1;
+
+#[derive(FromQueryResult)]
+struct BlobRow {
+    size: i64,
+    storage_key: Option<String>,
+    content: Option<Vec<u8>>,
+    leased_until: i64,
+    referenced: bool,
+}
+
+#[derive(FromQueryResult)]
+struct ScrubRow {
+    id: i64,
+    digest: Vec<u8>,
+    size: i64,
+    storage_key: Option<String>,
+    content: Option<Vec<u8>>,
+}
+
+#[derive(FromQueryResult)]
+pub(crate) struct Id {
+    pub(crate) id: i64,
+}
+
+#[derive(FromQueryResult)]
+struct ExistingBlob {
+    id: i64,
+    state: i16,
+    storage_key: Option<String>,
+}
+
+fn place(content: Option<Vec<u8>>, key: Option<String>) -> Result<BlobPlace, CatalogError> {
+    match (content, key) {
+        (Some(content), _) => Ok(BlobPlace::Inline(content.into())),
+        (None, Some(key)) => Ok(BlobPlace::Object(key)),
+        (None, None) => Err(CatalogError::damaged(
+            "blobs",
+            "a row has neither content nor key",
+        )),
+    }
+}
+
+impl Catalog {
+    /// The blob `digest`, if `repository` holds it and its bytes are good.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Arc<StoredBlob>>, CatalogError> {
+        if let Some(blob) = self.cache.blob(repository, digest) {
+            return Ok(Some(blob));
+        }
+        let watch = self.cache.watch(repository);
+        let row: Option<BlobRow> = sql::one(
+            &self.reads,
+            "SELECT b.size, b.storage_key, b.content, rb.leased_until, EXISTS (SELECT 1 FROM manifest_edges e \
+               WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id) AS referenced \
+             FROM repositories r JOIN repository_blobs rb ON rb.repository_id = r.id JOIN blobs b ON b.id = rb.blob_id \
+             WHERE r.name = $1 AND b.digest = $2 AND b.state = 0",
+            [repository.as_str().into(), digest.to_bytes().into()],
+        )
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let blob = Arc::new(StoredBlob {
+            size: unsigned(row.size),
+            place: place(row.content, row.storage_key)?,
+            referenced: row.referenced,
+            leased_until: row.leased_until,
+        });
+        self.cache.store_blob(watch, repository, digest, &blob);
+        Ok(Some(blob))
+    }
+
+    /// Keeps an unreferenced blob of `repository` for another `lease`.
+    pub async fn renew_lease(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        lease: Duration,
+    ) -> Result<(), CatalogError> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.write(async move |write| {
+            sql::execute(
+                &write.transaction,
+                "UPDATE repository_blobs SET leased_until = $1, candidate_since = NULL \
+                 WHERE repository_id = (SELECT id FROM repositories WHERE name = $2) \
+                   AND blob_id = (SELECT id FROM blobs WHERE digest = $3)",
+                [
+                    (write.now + micros(lease)).into(),
+                    repository.as_str().into(),
+                    digest.to_bytes().into(),
+                ],
+            )
+            .await?;
+            write.touch(Touched::Blob(repository, digest));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a blob of `from` one of `to` too; without `from`, of any repository in `readable`. `false` if there is none.
+    pub async fn mount(
+        &self,
+        to: &RepositoryName,
+        from: Option<&RepositoryName>,
+        digest: &Digest,
+        lease: Duration,
+    ) -> Result<bool, CatalogError> {
+        let (to, from, digest) = (to.clone(), from.cloned(), *digest);
+        self.write(async move |write| {
+            let mut query = "SELECT b.id FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+                             JOIN repositories r ON r.id = rb.repository_id WHERE b.digest = $1 AND b.state = 0"
+                .to_owned();
+            let mut values = vec![digest.to_bytes().into()];
+            if let Some(from) = &from {
+                query.push_str(" AND r.name = $2");
+                values.push(from.as_str().into());
+            }
+            query.push_str(" LIMIT 1");
+            let Some(blob) = sql::one::<Id>(&write.transaction, &query, values).await? else { return Ok(false) };
+            let repository = create_repository(write, &to).await?;
+            add_to_repository(write, &to, repository, blob.id, &digest, lease).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// A page of blobs to re-hash, those behind row `after`.
+    pub async fn blobs_to_scrub(
+        &self,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<ScrubItem>, CatalogError> {
+        let query = "SELECT id, digest, size, storage_key, content FROM blobs WHERE state = 0 AND id > $1 ORDER BY id LIMIT $2";
+        self.scrub_page(query, after, limit).await
+    }
+
+    /// A page of manifests to re-hash, those behind row `after`.
+    pub async fn manifests_to_scrub(
+        &self,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<ScrubItem>, CatalogError> {
+        let query = "SELECT id, digest, LENGTH(payload) AS size, NULL AS storage_key, payload AS content FROM manifests \
+                     WHERE state = 0 AND id > $1 ORDER BY id LIMIT $2";
+        self.scrub_page(query, after, limit).await
+    }
+
+    async fn scrub_page(
+        &self,
+        query: &str,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<ScrubItem>, CatalogError> {
+        let rows: Vec<ScrubRow> = sql::all(
+            &self.reads,
+            query,
+            [after.into(), sql::signed(limit).into()],
+        )
+        .await?;
+        let item = |row: ScrubRow| {
+            let digest = Digest::from_bytes(&row.digest)
+                .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
+            Ok(ScrubItem {
+                id: row.id,
+                digest,
+                size: unsigned(row.size),
+                place: place(row.content, row.storage_key)?,
+            })
+        };
+        rows.into_iter().map(item).collect()
+    }
+
+    /// Stops serving a blob whose bytes no longer match its digest; the next push of it repairs it.
+    pub async fn quarantine_blob(&self, id: i64) -> Result<(), CatalogError> {
+        self.quarantine("UPDATE blobs SET state = 1 WHERE id = $1", id)
+            .await
+    }
+
+    /// Stops serving the blob whose object is `key`.
+    pub async fn quarantine_object(&self, key: &str) -> Result<(), CatalogError> {
+        let key = key.to_owned();
+        self.write(async move |write| {
+            sql::execute(
+                &write.transaction,
+                "UPDATE blobs SET state = 1 WHERE storage_key = $1",
+                [key.into()],
+            )
+            .await?;
+            write.touch(Touched::Everything);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Stops serving a manifest whose bytes no longer match its digest; the next push of it repairs it.
+    pub async fn quarantine_manifest(&self, id: i64) -> Result<(), CatalogError> {
+        self.quarantine("UPDATE manifests SET state = 1 WHERE id = $1", id)
+            .await
+    }
+
+    async fn quarantine(&self, update: &'static str, id: i64) -> Result<(), CatalogError> {
+        self.write(async move |write| {
+            sql::execute(&write.transaction, update, [id.into()]).await?;
+            write.touch(Touched::Everything);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Adds a blob that was verified, or repairs the one that is there. An object nobody needs is doomed.
+pub(crate) async fn store_blob(
+    write: &mut Write,
+    digest: &Digest,
+    size: u64,
+    place: &BlobPlace,
+) -> Result<i64, CatalogError> {
+    let find = "SELECT id, state, storage_key FROM blobs WHERE digest = $1";
+    let existing: Option<ExistingBlob> =
+        sql::one(&write.transaction, find, [digest.to_bytes().into()]).await?;
+    let (key, content) = match place {
+        BlobPlace::Inline(bytes) => (None, Some(bytes.to_vec())),
+        BlobPlace::Object(key) => (Some(key.clone()), None),
+    };
+    let Some(existing) = existing else {
+        let row: Option<Id> = sql::one(
+            &write.transaction,
+            "INSERT INTO blobs (digest, size, storage_key, content, state, created_at) VALUES ($1, $2, $3, $4, 0, $5) RETURNING id",
+            [digest.to_bytes().into(), sql::signed(size).into(), key.into(), content.into(), write.now.into()],
+        )
+        .await?;
+        return row
+            .map(|row| row.id)
+            .ok_or_else(|| CatalogError::damaged("blobs", "an insert returned no row"));
+    };
+    if existing.state == QUARANTINED {
+        let repair = "UPDATE blobs SET state = $1, storage_key = $2, content = $3, size = $4, candidate_since = NULL WHERE id = $5";
+        let values = [
+            LIVE.into(),
+            key.into(),
+            content.into(),
+            sql::signed(size).into(),
+            existing.id.into(),
+        ];
+        sql::execute(&write.transaction, repair, values).await?;
+        write.touch(Touched::Everything);
+        doom(write, existing.storage_key, write.now).await?;
+    } else {
+        doom(write, key, write.now).await?;
+    }
+    Ok(existing.id)
+}
+
+/// Notes that an object is to be deleted from the store.
+pub(crate) async fn doom(
+    write: &mut Write,
+    key: Option<String>,
+    not_before: i64,
+) -> Result<(), CatalogError> {
+    let Some(key) = key else { return Ok(()) };
+    let insert = "INSERT INTO doomed_objects (storage_key, not_before) VALUES ($1, $2) ON CONFLICT (storage_key) DO NOTHING";
+    sql::execute(&write.transaction, insert, [key.into(), not_before.into()]).await?;
+    Ok(())
+}
+
+/// Lets `repository` read the blob, leases it, and joins it to manifests that were pushed before it.
+pub(crate) async fn add_to_repository(
+    write: &mut Write,
+    name: &RepositoryName,
+    repository: i64,
+    blob: i64,
+    digest: &Digest,
+    lease: Duration,
+) -> Result<(), CatalogError> {
+    let upsert = "INSERT INTO repository_blobs (repository_id, blob_id, leased_until) VALUES ($1, $2, $3) \
+                  ON CONFLICT (repository_id, blob_id) DO UPDATE SET leased_until = excluded.leased_until, candidate_since = NULL";
+    let values = [
+        repository.into(),
+        blob.into(),
+        (write.now + micros(lease)).into(),
+    ];
+    sql::execute(&write.transaction, upsert, values).await?;
+    let join = "UPDATE manifest_edges SET blob_id = $1 WHERE repository_id = $2 AND digest = $3 AND blob_id IS NULL";
+    sql::execute(
+        &write.transaction,
+        join,
+        [blob.into(), repository.into(), digest.to_bytes().into()],
+    )
+    .await?;
+    sql::execute(
+        &write.transaction,
+        "UPDATE blobs SET candidate_since = NULL WHERE id = $1 AND candidate_since IS NOT NULL",
+        [blob.into()],
+    )
+    .await?;
+    write.touch(Touched::Blob(name.clone(), *digest));
+    Ok(())
+}

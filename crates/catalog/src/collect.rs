@@ -1,0 +1,316 @@
+//! What garbage collection asks of the catalog.
+//!
+//! A row goes in two steps: one pass marks it, a later one removes it if, inside the removing transaction, it is still
+//! marked, unreferenced and unleased. Whoever refers to a row or leases it takes the mark away.
+
+use std::time::Duration;
+
+use granary_oci::{Digest, RepositoryName};
+use sea_orm::{FromQueryResult, Value};
+
+use crate::{
+    Catalog, CatalogError,
+    blobs::doom,
+    cache::Touched,
+    dialect::micros,
+    manifests::remove_manifest,
+    sql::{self, signed, unsigned},
+};
+
+/// How long what is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectionLimits {
+    /// How long an object stays after its row went, for readers that hold its key.
+    pub read_grace: Duration,
+    /// Whether anything is removed, or only counted.
+    pub dry_run: bool,
+}
+
+/// What one page of a pass came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectedPage {
+    /// Rows marked for a later pass.
+    pub marked: u64,
+    /// Rows removed.
+    pub removed: u64,
+    /// Bytes of blobs removed.
+    pub bytes: u64,
+    /// Rows looked at; fewer than asked for means that the pass is over.
+    pub seen: u64,
+}
+
+/// A row without a reference, as it was when it was chosen.
+#[derive(Clone, Debug, FromQueryResult)]
+struct Candidate {
+    id: i64,
+    repository_id: i64,
+    repository: String,
+    digest: Vec<u8>,
+    size: i64,
+    candidate_since: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct Doomed {
+    storage_key: String,
+}
+
+const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
+     WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
+
+const UNHELD_BLOB: &str =
+    "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id)";
+
+/// No tag, no index that lists it, no subject in the repository.
+const UNKEPT_MANIFEST: &str = "NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = manifests.id) \
+     AND NOT EXISTS (SELECT 1 FROM manifest_edges e WHERE e.repository_id = manifests.repository_id AND e.digest = manifests.digest) \
+     AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = manifests.repository_id AND s.digest = manifests.subject)";
+
+impl Catalog {
+    /// One page of memberships that nothing refers to and whose lease is over.
+    pub async fn collect_memberships(
+        &self,
+        after: &mut (i64, i64),
+        pass_began: i64,
+        limit: u64,
+        limits: CollectionLimits,
+        chosen: impl AsyncFnOnce(),
+    ) -> Result<CollectedPage, CatalogError> {
+        let query = format!(
+            "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, \
+               repository_blobs.candidate_since FROM repository_blobs \
+             JOIN repositories r ON r.id = repository_id JOIN blobs b ON b.id = repository_blobs.blob_id \
+             WHERE (repository_id > $1 OR (repository_id = $1 AND blob_id > $2)) AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP} \
+             ORDER BY repository_id, blob_id LIMIT $4"
+        );
+        let values = [
+            after.0.into(),
+            after.1.into(),
+            crate::dialect::now().into(),
+            signed(limit).into(),
+        ];
+        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
+        if let Some(last) = candidates.last() {
+            *after = (last.repository_id, last.id);
+        }
+        let still = format!(
+            "repository_id = $1 AND blob_id = $2 AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP}"
+        );
+        chosen().await;
+        self.mark_or_remove(candidates, limits, pass_began, Room::Membership, still)
+            .await
+    }
+
+    /// One page of blobs that no repository holds.
+    pub async fn collect_blobs(
+        &self,
+        after: &mut i64,
+        pass_began: i64,
+        limit: u64,
+        limits: CollectionLimits,
+    ) -> Result<CollectedPage, CatalogError> {
+        let query = format!(
+            "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since FROM blobs \
+             WHERE id > $1 AND {UNHELD_BLOB} ORDER BY id LIMIT $2"
+        );
+        let candidates: Vec<Candidate> =
+            sql::all(&self.reads, &query, [(*after).into(), signed(limit).into()]).await?;
+        if let Some(last) = candidates.last() {
+            *after = last.id;
+        }
+        let still = format!("$1 = $1 AND id = $2 AND $3 = $3 AND {UNHELD_BLOB}");
+        self.mark_or_remove(candidates, limits, pass_began, Room::Blob, still)
+            .await
+    }
+
+    /// One page of manifests that lost their last tag `age` ago and that nothing else keeps.
+    pub async fn collect_manifests(
+        &self,
+        after: &mut i64,
+        pass_began: i64,
+        age: Duration,
+        limit: u64,
+        limits: CollectionLimits,
+    ) -> Result<CollectedPage, CatalogError> {
+        let query = format!(
+            "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
+             FROM manifests JOIN repositories r ON r.id = repository_id \
+             WHERE manifests.id > $1 AND untagged_since < $2 AND {UNKEPT_MANIFEST} ORDER BY manifests.id LIMIT $3"
+        );
+        let before = crate::dialect::now() - micros(age);
+        let values = [(*after).into(), before.into(), signed(limit).into()];
+        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
+        if let Some(last) = candidates.last() {
+            *after = last.id;
+        }
+        let still = format!(
+            "repository_id = $1 AND id = $2 AND untagged_since < $3 - {} AND {UNKEPT_MANIFEST}",
+            micros(age)
+        );
+        self.mark_or_remove(candidates, limits, pass_began, Room::Manifest, still)
+            .await
+    }
+
+    async fn mark_or_remove(
+        &self,
+        candidates: Vec<Candidate>,
+        limits: CollectionLimits,
+        pass_began: i64,
+        room: Room,
+        still: String,
+    ) -> Result<CollectedPage, CatalogError> {
+        let mut page = CollectedPage {
+            seen: candidates.len() as u64,
+            ..CollectedPage::default()
+        };
+        if limits.dry_run {
+            page.removed = page.seen;
+            page.bytes = candidates
+                .iter()
+                .map(|candidate| unsigned(candidate.size))
+                .sum();
+            return Ok(page);
+        }
+        if candidates.is_empty() {
+            return Ok(page);
+        }
+        self.write(async move |write| {
+            for candidate in candidates {
+                let key: [Value; 3] = [candidate.repository_id.into(), candidate.id.into(), write.now.into()];
+                // Marked in an earlier pass, not in this one.
+                let ripe = candidate.candidate_since.is_some_and(|since| since < pass_began);
+                if !ripe {
+                    let table = room.table();
+                    let mark = format!("UPDATE {table} SET candidate_since = $3 WHERE candidate_since IS NULL AND {still}");
+                    page.marked += sql::execute(&write.transaction, &mark, key).await?;
+                } else if room.remove(write, &candidate, &still, key, limits).await? {
+                    page.removed += 1;
+                    page.bytes += unsigned(candidate.size);
+                }
+            }
+            Ok(page)
+        })
+        .await
+    }
+
+    /// Objects that may be deleted from the store now.
+    pub async fn doomed_objects(&self, limit: u64) -> Result<Vec<String>, CatalogError> {
+        let query = "SELECT storage_key FROM doomed_objects WHERE not_before <= $1 ORDER BY not_before LIMIT $2";
+        let rows: Vec<Doomed> = sql::all(
+            &self.reads,
+            query,
+            [crate::dialect::now().into(), signed(limit).into()],
+        )
+        .await?;
+        Ok(rows.into_iter().map(|row| row.storage_key).collect())
+    }
+
+    /// Forgets objects that the store has deleted.
+    pub async fn forget_objects(&self, keys: Vec<String>) -> Result<(), CatalogError> {
+        self.write(async move |write| {
+            for key in keys {
+                let delete = "DELETE FROM doomed_objects WHERE storage_key = $1";
+                sql::execute(&write.transaction, delete, [key.into()]).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Drops moves older than `keep`, but never the newest of a tag, so that where it stands stays explained.
+    pub async fn trim_tag_history(&self, keep: Duration) -> Result<u64, CatalogError> {
+        self.write(async move |write| {
+            let delete = "DELETE FROM tag_history WHERE moved_at < $1 AND EXISTS (SELECT 1 FROM tag_history newer \
+                          WHERE newer.repository_id = tag_history.repository_id AND newer.name = tag_history.name \
+                            AND newer.moved_at > tag_history.moved_at AND newer.moved_at <= $1)";
+            let before = write.now - micros(keep);
+            let trimmed = sql::execute(&write.transaction, delete, [before.into()]).await?;
+            let removed = "DELETE FROM removed_manifests WHERE removed_at < $1";
+            sql::execute(&write.transaction, removed, [before.into()]).await?;
+            Ok(trimmed)
+        })
+        .await
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Room {
+    Membership,
+    Blob,
+    Manifest,
+}
+
+#[derive(FromQueryResult)]
+struct StorageKey {
+    storage_key: Option<String>,
+}
+
+impl Room {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Membership => "repository_blobs",
+            Self::Blob => "blobs",
+            Self::Manifest => "manifests",
+        }
+    }
+
+    /// Removes the candidate if it still is one.
+    async fn remove(
+        self,
+        write: &mut crate::writer::Write,
+        candidate: &Candidate,
+        still: &str,
+        key: [Value; 3],
+        limits: CollectionLimits,
+    ) -> Result<bool, CatalogError> {
+        let table = self.table();
+        let check = format!("{still} AND candidate_since IS NOT NULL");
+        let name = || {
+            candidate
+                .repository
+                .parse::<RepositoryName>()
+                .map_err(|e| CatalogError::damaged("repositories", e))
+        };
+        let digest = Digest::from_bytes(&candidate.digest)
+            .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
+        match self {
+            Self::Membership => {
+                let delete = format!("DELETE FROM {table} WHERE {check}");
+                let removed = sql::execute(&write.transaction, &delete, key).await? == 1;
+                if removed {
+                    write.touch(Touched::Blob(name()?, digest));
+                }
+                Ok(removed)
+            }
+            Self::Blob => {
+                let delete = format!("DELETE FROM {table} WHERE {check} RETURNING storage_key");
+                let Some(row) = sql::one::<StorageKey>(&write.transaction, &delete, key).await?
+                else {
+                    return Ok(false);
+                };
+                let not_before = write.now + micros(limits.read_grace);
+                doom(write, row.storage_key, not_before).await?;
+                Ok(true)
+            }
+            Self::Manifest => {
+                let find = format!("SELECT id FROM {table} WHERE {check}");
+                if sql::one::<crate::blobs::Id>(&write.transaction, &find, key)
+                    .await?
+                    .is_none()
+                {
+                    return Ok(false);
+                }
+                remove_manifest(
+                    write,
+                    &name()?,
+                    candidate.repository_id,
+                    candidate.id,
+                    &digest,
+                    "gc",
+                )
+                .await?;
+                Ok(true)
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Manifests: found by digest, removed with what belongs to them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use granary_oci::{Digest, RepositoryName, Tag};
+use sea_orm::FromQueryResult;
+
+use crate::{
+    Catalog, CatalogError,
+    cache::Touched,
+    repositories::find_repository,
+    sql,
+    tags::{self, Precondition},
+    writer::Write,
+};
+
+/// A manifest of a repository.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// The media type it is served with.
+    pub media_type: String,
+    /// The bytes as they were pushed.
+    pub payload: Bytes,
+}
+
+/// What became of a removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// It was not there.
+    Missing,
+    /// These manifests of the repository refer to it; nothing was removed.
+    Referenced(Vec<Digest>),
+    /// The tag does not stand where the caller expects; `current` says where.
+    PreconditionFailed(Option<Digest>),
+}
+
+#[derive(FromQueryResult)]
+pub(crate) struct ManifestRow {
+    digest: Vec<u8>,
+    media_type: String,
+    payload: Vec<u8>,
+}
+
+impl ManifestRow {
+    pub(crate) fn read(self) -> Result<Arc<StoredManifest>, CatalogError> {
+        let digest = Digest::from_bytes(&self.digest)
+            .ok_or_else(|| CatalogError::damaged("manifests", "digest"))?;
+        Ok(Arc::new(StoredManifest {
+            digest,
+            media_type: self.media_type,
+            payload: self.payload.into(),
+        }))
+    }
+}
+
+#[derive(FromQueryResult)]
+pub(crate) struct DigestRow {
+    pub(crate) digest: Vec<u8>,
+}
+
+impl DigestRow {
+    pub(crate) fn read_all(rows: Vec<Self>) -> Vec<Digest> {
+        rows.iter()
+            .filter_map(|row| Digest::from_bytes(&row.digest))
+            .collect()
+    }
+}
+
+#[derive(FromQueryResult)]
+struct TagName {
+    name: String,
+}
+
+/// Most referring manifests that an answer lists.
+const LISTED: u64 = 20;
+
+impl Catalog {
+    /// The manifest `digest` of `repository`, if its bytes are good.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
+        if let Some(manifest) = self.cache.manifest(repository, digest) {
+            return Ok(Some(manifest));
+        }
+        let watch = self.cache.watch(repository);
+        let row: Option<ManifestRow> = sql::one(
+            &self.reads,
+            "SELECT m.digest, m.media_type, m.payload FROM repositories r JOIN manifests m ON m.repository_id = r.id \
+             WHERE r.name = $1 AND m.digest = $2 AND m.state = 0",
+            [repository.as_str().into(), digest.to_bytes().into()],
+        )
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let manifest = row.read()?;
+        self.cache.store_manifest(watch, repository, &manifest);
+        Ok(Some(manifest))
+    }
+
+    /// Removes a manifest with its tags; refused while an index of the repository lists it.
+    pub async fn delete_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        principal: &str,
+    ) -> Result<Removal, CatalogError> {
+        let (repository, digest, principal) = (repository.clone(), *digest, principal.to_owned());
+        self.write(async move |write| {
+            let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
+            let Some(manifest) = tags::find_manifest(write, id, &digest).await? else { return Ok(Removal::Missing) };
+            let listing = "SELECT m.digest FROM manifest_edges e JOIN manifests m ON m.id = e.manifest_id \
+                           WHERE e.repository_id = $1 AND e.digest = $2 AND e.manifest_id <> $3 ORDER BY m.id LIMIT $4";
+            let values = [id.into(), digest.to_bytes().into(), manifest.into(), sql::signed(LISTED).into()];
+            let parents: Vec<DigestRow> = sql::all(&write.transaction, listing, values).await?;
+            if !parents.is_empty() {
+                return Ok(Removal::Referenced(DigestRow::read_all(parents)));
+            }
+            remove_manifest(write, &repository, id, manifest, &digest, &principal).await?;
+            Ok(Removal::Removed)
+        })
+        .await
+    }
+
+    /// Removes a blob from `repository`; refused while a manifest of the repository refers to it.
+    pub async fn delete_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Removal, CatalogError> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.write(async move |write| {
+            let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
+            let listing = "SELECT m.digest FROM blobs b JOIN manifest_edges e ON e.blob_id = b.id AND e.repository_id = $1 \
+                           JOIN manifests m ON m.id = e.manifest_id WHERE b.digest = $2 ORDER BY m.id LIMIT $3";
+            let values = [id.into(), digest.to_bytes().into(), sql::signed(LISTED).into()];
+            let holders: Vec<DigestRow> = sql::all(&write.transaction, listing, values).await?;
+            if !holders.is_empty() {
+                return Ok(Removal::Referenced(DigestRow::read_all(holders)));
+            }
+            let delete = "DELETE FROM repository_blobs WHERE repository_id = $1 AND blob_id = (SELECT id FROM blobs WHERE digest = $2)";
+            let removed = sql::execute(&write.transaction, delete, [id.into(), digest.to_bytes().into()]).await?;
+            write.touch(Touched::Blob(repository, digest));
+            Ok(if removed == 0 { Removal::Missing } else { Removal::Removed })
+        })
+        .await
+    }
+
+    /// Removes a tag, if it stands where `precondition` says.
+    pub async fn delete_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        precondition: Precondition,
+        principal: &str,
+    ) -> Result<Removal, CatalogError> {
+        let (repository, tag, principal) = (repository.clone(), tag.clone(), principal.to_owned());
+        self.write(async move |write| {
+            let Some(id) = find_repository(write, &repository).await? else {
+                return Ok(Removal::Missing);
+            };
+            let current = tags::current(write, id, &tag).await?;
+            if !precondition.holds(current.as_ref().map(|(digest, _)| digest)) {
+                return Ok(Removal::PreconditionFailed(
+                    current.map(|(digest, _)| digest),
+                ));
+            }
+            let Some((digest, manifest)) = current else {
+                return Ok(Removal::Missing);
+            };
+            tags::remove(write, &repository, id, &tag, &digest, &principal).await?;
+            tags::note_if_untagged(write, manifest).await?;
+            Ok(Removal::Removed)
+        })
+        .await
+    }
+}
+
+/// Removes a manifest, its tags, edges and the referrers it announced.
+pub(crate) async fn remove_manifest(
+    write: &mut Write,
+    repository: &RepositoryName,
+    repository_id: i64,
+    manifest: i64,
+    digest: &Digest,
+    principal: &str,
+) -> Result<(), CatalogError> {
+    let names: Vec<TagName> = sql::all(
+        &write.transaction,
+        "SELECT name FROM tags WHERE manifest_id = $1",
+        [manifest.into()],
+    )
+    .await?;
+    for row in names {
+        let tag = row
+            .name
+            .parse()
+            .map_err(|error| CatalogError::damaged("tags", error))?;
+        tags::remove(write, repository, repository_id, &tag, digest, principal).await?;
+    }
+    let edges = "SELECT digest FROM manifest_edges WHERE manifest_id = $1";
+    let edges: Vec<DigestRow> = sql::all(&write.transaction, edges, [manifest.into()]).await?;
+    // What it referred to may be unreferenced now, and a HEAD has to see that to lease it.
+    for digest in DigestRow::read_all(edges) {
+        write.touch(Touched::Blob(repository.clone(), digest));
+    }
+    // Children lose a parent: the time they may be kept without a tag begins now.
+    let orphans = "UPDATE manifests SET untagged_since = $1 WHERE untagged_since IS NOT NULL AND repository_id = $2 \
+                   AND digest IN (SELECT digest FROM manifest_edges WHERE manifest_id = $3)";
+    sql::execute(
+        &write.transaction,
+        orphans,
+        [write.now.into(), repository_id.into(), manifest.into()],
+    )
+    .await?;
+    sql::execute(
+        &write.transaction,
+        "DELETE FROM manifests WHERE id = $1",
+        [manifest.into()],
+    )
+    .await?;
+    let removed = "INSERT INTO removed_manifests (repository_id, digest, removed_at) VALUES ($1, $2, $3) \
+                   ON CONFLICT (repository_id, digest) DO UPDATE SET removed_at = excluded.removed_at";
+    sql::execute(
+        &write.transaction,
+        removed,
+        [
+            repository_id.into(),
+            digest.to_bytes().into(),
+            write.now.into(),
+        ],
+    )
+    .await?;
+    write.touch(Touched::Manifest(repository.clone(), *digest));
+    Ok(())
+}

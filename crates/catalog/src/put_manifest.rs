@@ -1,0 +1,390 @@
+//! Putting a manifest: it and its edges, referrers, tags and history become visible together or not at all.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use granary_oci::{Digest, Edge, EdgeKind, Manifest, RepositoryName, Tag, media_type};
+use sea_orm::FromQueryResult;
+use serde_json::Value;
+
+use crate::{
+    Catalog, CatalogError,
+    blobs::{Id, LIVE},
+    cache::Touched,
+    repositories::{create_repository, find_repository},
+    sql::{self, LIST, placeholders},
+    tags::{self, Precondition},
+    writer::Write,
+};
+
+/// What is to be put.
+#[derive(Clone, Debug)]
+pub struct ManifestPut {
+    /// Where.
+    pub repository: RepositoryName,
+    /// The digest of `payload`, verified.
+    pub digest: Digest,
+    /// What `payload` says.
+    pub manifest: Manifest,
+    /// The bytes as they came.
+    pub payload: Bytes,
+    /// Tags that are to stand at it.
+    pub tags: Vec<Tag>,
+    /// What must hold of every one of them.
+    pub precondition: Precondition,
+    /// Whether an index may list manifests that are not there.
+    pub sparse: bool,
+    /// Who does it.
+    pub principal: String,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// All of it is stored.
+    Stored,
+    /// The repository lacks this content; nothing was stored.
+    MissingContent(Vec<Digest>),
+    /// This tag does not stand where the caller expects; nothing was stored.
+    PreconditionFailed {
+        /// The tag.
+        tag: Tag,
+        /// Where it stands.
+        current: Option<Digest>,
+    },
+}
+
+#[derive(FromQueryResult)]
+struct Found {
+    id: i64,
+    digest: Vec<u8>,
+}
+
+/// Most missing digests that an answer lists.
+const LISTED: usize = 20;
+
+impl Catalog {
+    /// Stores a manifest with everything that belongs to it, in one transaction.
+    pub async fn put_manifest(&self, put: ManifestPut) -> Result<PutOutcome, CatalogError> {
+        self.write(async move |write| put_manifest(write, put).await)
+            .await
+    }
+}
+
+async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome, CatalogError> {
+    // Checks come first and write nothing, so that a refused manifest leaves no empty repository behind.
+    let known = find_repository(write, &put.repository).await?;
+    let blobs = match known {
+        Some(repository) => blobs_among(write, repository, &put.manifest.edges).await?,
+        None => HashMap::new(),
+    };
+    let missing = missing(write, known, &put, &blobs).await?;
+    if !missing.is_empty() {
+        return Ok(PutOutcome::MissingContent(missing));
+    }
+    for tag in &put.tags {
+        let current = match known {
+            Some(repository) => tags::current(write, repository, tag)
+                .await?
+                .map(|(digest, _)| digest),
+            None => None,
+        };
+        if !put.precondition.holds(current.as_ref()) {
+            return Ok(PutOutcome::PreconditionFailed {
+                tag: tag.clone(),
+                current,
+            });
+        }
+    }
+    let repository = create_repository(write, &put.repository).await?;
+    let manifest = match tags::find_manifest(write, repository, &put.digest).await? {
+        Some(manifest) => refresh(write, manifest, &put).await?,
+        None => insert(write, repository, &put, &blobs).await?,
+    };
+    for tag in &put.tags {
+        tags::move_to(
+            write,
+            &put.repository,
+            repository,
+            tag,
+            (&put.digest, manifest),
+            &put.principal,
+        )
+        .await?;
+        if is_referrers_tag(tag) {
+            take_over_referrers(write, repository, manifest, tag, &put).await?;
+        }
+    }
+    write.touch(Touched::Manifest(put.repository, put.digest));
+    Ok(PutOutcome::Stored)
+}
+
+/// Which of the edges are blobs of the repository.
+async fn blobs_among(
+    write: &Write,
+    repository: i64,
+    edges: &[Edge],
+) -> Result<HashMap<Digest, i64>, CatalogError> {
+    let mut found = HashMap::new();
+    for part in edges.chunks(LIST) {
+        let query = format!(
+            "SELECT b.id, b.digest FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+             WHERE rb.repository_id = $1 AND b.state = {LIVE} AND b.digest IN ({})",
+            placeholders(2, part.len())
+        );
+        collect_found(write, &query, repository, part, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn manifests_among(
+    write: &Write,
+    repository: i64,
+    edges: &[Edge],
+) -> Result<HashMap<Digest, i64>, CatalogError> {
+    let mut found = HashMap::new();
+    for part in edges.chunks(LIST) {
+        let query = format!(
+            "SELECT id, digest FROM manifests WHERE repository_id = $1 AND digest IN ({})",
+            placeholders(2, part.len())
+        );
+        collect_found(write, &query, repository, part, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn collect_found(
+    write: &Write,
+    query: &str,
+    repository: i64,
+    part: &[Edge],
+    found: &mut HashMap<Digest, i64>,
+) -> Result<(), CatalogError> {
+    let values = std::iter::once(repository.into())
+        .chain(part.iter().map(|edge| edge.digest.to_bytes().into()));
+    let rows: Vec<Found> = sql::all(&write.transaction, query, values).await?;
+    found.extend(
+        rows.into_iter()
+            .filter_map(|row| Some((Digest::from_bytes(&row.digest)?, row.id))),
+    );
+    Ok(())
+}
+
+/// Content that must be there and is not: neither as a blob nor as a manifest.
+async fn missing(
+    write: &Write,
+    repository: Option<i64>,
+    put: &ManifestPut,
+    blobs: &HashMap<Digest, i64>,
+) -> Result<Vec<Digest>, CatalogError> {
+    let needed = |edge: &&Edge| match edge.kind {
+        EdgeKind::Content => true,
+        EdgeKind::Child => !put.sparse,
+        EdgeKind::Optional => false,
+    };
+    let open: Vec<Edge> = put
+        .manifest
+        .edges
+        .iter()
+        .filter(needed)
+        .filter(|edge| !blobs.contains_key(&edge.digest))
+        .cloned()
+        .collect();
+    let manifests = match repository {
+        Some(repository) => manifests_among(write, repository, &open).await?,
+        None => HashMap::new(),
+    };
+    let missing = open
+        .into_iter()
+        .map(|edge| edge.digest)
+        .filter(|digest| !manifests.contains_key(digest));
+    Ok(missing.take(LISTED).collect())
+}
+
+async fn insert(
+    write: &mut Write,
+    repository: i64,
+    put: &ManifestPut,
+    blobs: &HashMap<Digest, i64>,
+) -> Result<i64, CatalogError> {
+    let untagged_since = put.tags.is_empty().then_some(write.now);
+    let row: Option<Id> = sql::one(
+        &write.transaction,
+        "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, payload, state, created_at, untagged_since) \
+         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) RETURNING id",
+        [
+            repository.into(),
+            put.digest.to_bytes().into(),
+            put.manifest.media_type.as_str().into(),
+            put.manifest.artifact_type.clone().into(),
+            put.manifest.subject.as_ref().map(Digest::to_bytes).into(),
+            put.payload.to_vec().into(),
+            write.now.into(),
+            untagged_since.into(),
+        ],
+    )
+    .await?;
+    let manifest = row
+        .ok_or_else(|| CatalogError::damaged("manifests", "an insert returned no row"))?
+        .id;
+    insert_edges(write, repository, manifest, put, blobs).await?;
+    if let Some(subject) = put.manifest.subject {
+        let descriptor = put
+            .manifest
+            .referrer_descriptor(&put.digest, put.payload.len());
+        let artifact_type = put.manifest.artifact_type.as_deref();
+        announce(
+            write,
+            repository,
+            &subject,
+            &put.digest,
+            artifact_type,
+            &descriptor,
+            manifest,
+        )
+        .await?;
+    }
+    Ok(manifest)
+}
+
+async fn insert_edges(
+    write: &Write,
+    repository: i64,
+    manifest: i64,
+    put: &ManifestPut,
+    blobs: &HashMap<Digest, i64>,
+) -> Result<(), CatalogError> {
+    for part in put.manifest.edges.chunks(LIST) {
+        let rows: Vec<String> = (0..part.len())
+            .map(|row| format!("({})", placeholders(row * 5 + 1, 5)))
+            .collect();
+        let statement = format!(
+            "INSERT INTO manifest_edges (manifest_id, repository_id, digest, kind, blob_id) VALUES {}",
+            rows.join(", ")
+        );
+        let values = part.iter().flat_map(|edge| {
+            let kind: i16 = match edge.kind {
+                EdgeKind::Content => 0,
+                EdgeKind::Child => 1,
+                EdgeKind::Optional => 2,
+            };
+            let blob = blobs.get(&edge.digest).copied();
+            [
+                manifest.into(),
+                repository.into(),
+                edge.digest.to_bytes().into(),
+                kind.into(),
+                blob.into(),
+            ]
+        });
+        sql::execute(&write.transaction, &statement, values).await?;
+    }
+    Ok(())
+}
+
+/// A manifest that is there already: a push repairs damaged bytes, and a tag ends its time without one.
+async fn refresh(write: &mut Write, manifest: i64, put: &ManifestPut) -> Result<i64, CatalogError> {
+    let update = "UPDATE manifests SET media_type = $1, payload = $2, state = 0, candidate_since = NULL, \
+                  untagged_since = CASE WHEN $3 THEN NULL ELSE untagged_since END \
+                  WHERE id = $4 AND (media_type <> $1 OR state <> 0 OR candidate_since IS NOT NULL OR ($3 AND untagged_since IS NOT NULL))";
+    let tagged = !put.tags.is_empty();
+    let values = [
+        put.manifest.media_type.as_str().into(),
+        put.payload.to_vec().into(),
+        tagged.into(),
+        manifest.into(),
+    ];
+    let changed = sql::execute(&write.transaction, update, values).await?;
+    if changed > 0 {
+        // Its copies by tag are many; damage and a changed media type are rare.
+        write.touch(Touched::Everything);
+    }
+    Ok(manifest)
+}
+
+async fn announce(
+    write: &Write,
+    repository: i64,
+    subject: &Digest,
+    digest: &Digest,
+    artifact_type: Option<&str>,
+    descriptor: &str,
+    source: i64,
+) -> Result<(), CatalogError> {
+    sql::execute(
+        &write.transaction,
+        "INSERT INTO referrers (repository_id, subject, digest, artifact_type, descriptor, source_id) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (repository_id, subject, digest) DO NOTHING",
+        [
+            repository.into(),
+            subject.to_bytes().into(),
+            digest.to_bytes().into(),
+            artifact_type.map(str::to_owned).into(),
+            descriptor.into(),
+            source.into(),
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Whether a tag follows the referrers tag schema `<algorithm>-<encoded>` (distribution-spec).
+fn is_referrers_tag(tag: &Tag) -> bool {
+    referrers_subject(tag).is_some()
+}
+
+fn referrers_subject(tag: &Tag) -> Option<Digest> {
+    let (algorithm, encoded) = tag.as_str().split_once('-')?;
+    format!("{algorithm}:{encoded}").parse().ok()
+}
+
+/// Takes over what a client listed under the referrers tag schema because its registry had no referrers API
+/// (distribution-spec, "Enabling the Referrers API").
+///
+/// The schema cuts an encoded hash at 64 characters, so only sha256 subjects can be told from their tag.
+async fn take_over_referrers(
+    write: &Write,
+    repository: i64,
+    source: i64,
+    tag: &Tag,
+    put: &ManifestPut,
+) -> Result<(), CatalogError> {
+    let Some(subject) =
+        referrers_subject(tag).filter(|_| put.manifest.media_type == media_type::IMAGE_INDEX)
+    else {
+        return Ok(());
+    };
+    // The list replaces the one that stood under this tag before; manifests with a subject of their own stay.
+    let withdraw = "DELETE FROM referrers WHERE repository_id = $1 AND subject = $2 \
+                    AND digest <> (SELECT m.digest FROM manifests m WHERE m.id = referrers.source_id)";
+    sql::execute(
+        &write.transaction,
+        withdraw,
+        [repository.into(), subject.to_bytes().into()],
+    )
+    .await?;
+    let index: Value = serde_json::from_slice(&put.payload).unwrap_or_default();
+    let descriptors = index.get("manifests").and_then(Value::as_array);
+    for descriptor in descriptors.into_iter().flatten() {
+        let text = |field| descriptor.get(field).and_then(Value::as_str);
+        let Some(digest) = text("digest").and_then(|digest| digest.parse::<Digest>().ok()) else {
+            continue;
+        };
+        if tags::find_manifest(write, repository, &digest)
+            .await?
+            .is_some()
+        {
+            announce(
+                write,
+                repository,
+                &subject,
+                &digest,
+                text("artifactType"),
+                &descriptor.to_string(),
+                source,
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}

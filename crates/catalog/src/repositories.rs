@@ -1,0 +1,195 @@
+//! Repositories, and the lists a repository can give.
+
+use granary_oci::{Digest, RepositoryName};
+use sea_orm::FromQueryResult;
+
+use crate::{
+    Catalog, CatalogError,
+    blobs::Id,
+    sql::{self, signed},
+    writer::Write,
+};
+
+/// Which referrers are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct ReferrerFilter {
+    /// Any of these artifact types; empty means all.
+    pub artifact_types: Vec<String>,
+    /// Only those behind this row.
+    pub after: i64,
+}
+
+/// A page of a referrers list.
+#[derive(Clone, Debug, Default)]
+pub struct ReferrersPage {
+    /// Descriptors as JSON texts.
+    pub descriptors: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct Name {
+    name: String,
+}
+
+#[derive(FromQueryResult)]
+struct ReferrerRow {
+    id: i64,
+    descriptor: String,
+}
+
+/// Rows asked for at once while a page is filled.
+const REFERRER_BATCH: usize = 500;
+
+impl Catalog {
+    /// Whether anything was ever stored under `name`.
+    pub async fn repository_exists(&self, name: &RepositoryName) -> Result<bool, CatalogError> {
+        let row: Option<Id> = sql::one(
+            &self.reads,
+            "SELECT id FROM repositories WHERE name = $1",
+            [name.as_str().into()],
+        )
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// Up to `limit` names of repositories with a manifest, bytewise behind `last`.
+    pub async fn repositories(&self, last: &str, limit: u64) -> Result<Vec<String>, CatalogError> {
+        let rows: Vec<Name> = sql::all(
+            &self.reads,
+            "SELECT r.name FROM repositories r WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) \
+             ORDER BY r.name LIMIT $2",
+            [last.into(), signed(limit).into()],
+        )
+        .await?;
+        Ok(rows.into_iter().map(|row| row.name).collect())
+    }
+
+    /// Up to `limit` tags of `repository`, bytewise behind `last`; `None` if there is no such repository.
+    pub async fn tags(
+        &self,
+        repository: &RepositoryName,
+        last: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<String>>, CatalogError> {
+        let rows: Vec<Name> = sql::all(
+            &self.reads,
+            "SELECT t.name FROM tags t WHERE t.repository_id = (SELECT id FROM repositories WHERE name = $1) AND t.name > $2 \
+             ORDER BY t.name LIMIT $3",
+            [repository.as_str().into(), last.into(), signed(limit).into()],
+        )
+        .await?;
+        if rows.is_empty() && !self.repository_exists(repository).await? {
+            return Ok(None);
+        }
+        Ok(Some(rows.into_iter().map(|row| row.name).collect()))
+    }
+
+    /// Referrers of `subject`, oldest first, until their descriptors fill `max_bytes` (one is given in any case).
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        filter: &ReferrerFilter,
+        max_bytes: usize,
+    ) -> Result<ReferrersPage, CatalogError> {
+        let mut page = ReferrersPage::default();
+        let (mut after, mut bytes) = (filter.after, 0);
+        loop {
+            let rows = self
+                .referrer_rows(repository, subject, filter, after)
+                .await?;
+            let last_batch = rows.len() < REFERRER_BATCH;
+            for row in rows {
+                bytes += row.descriptor.len() + 1;
+                if bytes > max_bytes && !page.descriptors.is_empty() {
+                    page.next = Some(after);
+                    return Ok(page);
+                }
+                after = row.id;
+                page.descriptors.push(row.descriptor);
+            }
+            if last_batch {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn referrer_rows(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        filter: &ReferrerFilter,
+        after: i64,
+    ) -> Result<Vec<ReferrerRow>, CatalogError> {
+        let mut query = "SELECT f.id, f.descriptor FROM referrers f JOIN repositories r ON r.id = f.repository_id \
+                         WHERE r.name = $1 AND f.subject = $2 AND f.id > $3"
+            .to_owned();
+        let mut values = vec![
+            repository.as_str().into(),
+            subject.to_bytes().into(),
+            after.into(),
+        ];
+        if !filter.artifact_types.is_empty() {
+            query.push_str(&format!(
+                " AND f.artifact_type IN ({})",
+                sql::placeholders(4, filter.artifact_types.len())
+            ));
+            values.extend(
+                filter
+                    .artifact_types
+                    .iter()
+                    .map(|wanted| wanted.as_str().into()),
+            );
+        }
+        query.push_str(&format!(" ORDER BY f.id LIMIT {REFERRER_BATCH}"));
+        sql::all(&self.reads, &query, values).await
+    }
+}
+
+/// The row of `name`, made if needed, its namespace too.
+pub(crate) async fn create_repository(
+    write: &mut Write,
+    name: &RepositoryName,
+) -> Result<i64, CatalogError> {
+    if let Some(id) = find_repository(write, name).await? {
+        return Ok(id);
+    }
+    let namespace =
+        "INSERT INTO namespaces (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    sql::execute(
+        &write.transaction,
+        namespace,
+        [name.namespace().into(), write.now.into()],
+    )
+    .await?;
+    let repository = "INSERT INTO repositories (namespace_id, name, created_at) \
+                      SELECT id, $1, $2 FROM namespaces WHERE name = $3 ON CONFLICT (name) DO NOTHING";
+    sql::execute(
+        &write.transaction,
+        repository,
+        [
+            name.as_str().into(),
+            write.now.into(),
+            name.namespace().into(),
+        ],
+    )
+    .await?;
+    find_repository(write, name)
+        .await?
+        .ok_or_else(|| CatalogError::damaged("repositories", "a row just written is missing"))
+}
+
+pub(crate) async fn find_repository(
+    write: &Write,
+    name: &RepositoryName,
+) -> Result<Option<i64>, CatalogError> {
+    let row: Option<Id> = sql::one(
+        &write.transaction,
+        "SELECT id FROM repositories WHERE name = $1",
+        [name.as_str().into()],
+    )
+    .await?;
+    Ok(row.map(|row| row.id))
+}

@@ -1,0 +1,75 @@
+//! Running plain SQL with `$n` parameters, which both databases read.
+
+use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
+
+use crate::CatalogError;
+
+/// Runs a statement and says how many rows it changed.
+pub(crate) async fn execute(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<u64, CatalogError> {
+    Ok(connection
+        .execute_raw(statement(connection, sql, values))
+        .await?
+        .rows_affected())
+}
+
+/// The first row, if there is one.
+pub(crate) async fn one<T: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Option<T>, CatalogError> {
+    match connection
+        .query_one_raw(statement(connection, sql, values))
+        .await?
+    {
+        None => Ok(None),
+        Some(row) => Ok(Some(T::from_query_result(&row, "")?)),
+    }
+}
+
+/// All rows.
+pub(crate) async fn all<T: FromQueryResult>(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Result<Vec<T>, CatalogError> {
+    let rows = connection
+        .query_all_raw(statement(connection, sql, values))
+        .await?;
+    rows.iter()
+        .map(|row| T::from_query_result(row, "").map_err(CatalogError::from))
+        .collect()
+}
+
+fn statement(
+    connection: &impl ConnectionTrait,
+    sql: &str,
+    values: impl IntoIterator<Item = Value>,
+) -> Statement {
+    Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
+}
+
+/// `$from, $from+1, …` for `count` values of an `IN` list.
+pub(crate) fn placeholders(from: usize, count: usize) -> String {
+    let names: Vec<String> = (from..from + count)
+        .map(|number| format!("${number}"))
+        .collect();
+    names.join(", ")
+}
+
+/// Most values in one `IN` list; SQLite allows 32,766 parameters, PostgreSQL 65,535.
+pub(crate) const LIST: usize = 500;
+
+/// A size or offset as the databases keep it.
+pub(crate) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`signed`].
+pub(crate) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

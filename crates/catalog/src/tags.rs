@@ -1,0 +1,253 @@
+//! Tags and their history.
+
+use std::sync::Arc;
+
+use granary_oci::{Digest, RepositoryName, Tag};
+use sea_orm::FromQueryResult;
+
+use crate::{
+    Catalog, CatalogError, StoredManifest, blobs::Id, cache::Touched, manifests::ManifestRow, sql,
+    writer::Write,
+};
+
+/// What must hold of a tag for a change to happen (RFC 9110 section 13.1; decision 30).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// `If-Match: "<digest>"`: the tag stands at this digest.
+    At(Digest),
+    /// `If-Match: *`: the tag exists.
+    Exists,
+    /// `If-None-Match: *`: the tag does not exist.
+    Absent,
+}
+
+impl Precondition {
+    pub(crate) fn holds(self, current: Option<&Digest>) -> bool {
+        match self {
+            Self::None => true,
+            Self::At(expected) => current == Some(&expected),
+            Self::Exists => current.is_some(),
+            Self::Absent => current.is_none(),
+        }
+    }
+}
+
+/// Where a tag stood at some time.
+#[derive(Clone, Debug)]
+pub enum TagAt {
+    /// It did not exist then, or not within the history that is kept.
+    Absent,
+    /// It stood at a manifest that is still there.
+    Manifest(Arc<StoredManifest>),
+    /// It stood at a manifest that was removed later, at this time if that is known.
+    Removed(Digest, Option<i64>),
+}
+
+#[derive(FromQueryResult)]
+struct CurrentRow {
+    digest: Vec<u8>,
+    id: i64,
+}
+
+#[derive(FromQueryResult)]
+struct HistoryRow {
+    digest: Option<Vec<u8>>,
+}
+
+#[derive(FromQueryResult)]
+struct Moment {
+    at: Option<i64>,
+}
+
+impl Catalog {
+    /// The manifest that `tag` stands at.
+    pub async fn tagged(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
+        if let Some(manifest) = self.cache.tag(repository, tag) {
+            return Ok(Some(manifest));
+        }
+        let watch = self.cache.watch(repository);
+        let row: Option<ManifestRow> = sql::one(
+            &self.reads,
+            "SELECT m.digest, m.media_type, m.payload FROM repositories r JOIN tags t ON t.repository_id = r.id \
+             JOIN manifests m ON m.id = t.manifest_id WHERE r.name = $1 AND t.name = $2 AND m.state = 0",
+            [repository.as_str().into(), tag.as_str().into()],
+        )
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let manifest = row.read()?;
+        self.cache.store_tag(watch, repository, tag, &manifest);
+        Ok(Some(manifest))
+    }
+
+    /// The manifest that `tag` stood at, at `time` (microseconds since 1970).
+    pub async fn tagged_at(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        time: i64,
+    ) -> Result<TagAt, CatalogError> {
+        let row: Option<HistoryRow> = sql::one(
+            &self.reads,
+            "SELECT h.digest FROM tag_history h JOIN repositories r ON r.id = h.repository_id \
+             WHERE r.name = $1 AND h.name = $2 AND h.moved_at <= $3 ORDER BY h.moved_at DESC, h.seq DESC LIMIT 1",
+            [repository.as_str().into(), tag.as_str().into(), time.into()],
+        )
+        .await?;
+        let Some(digest) = row
+            .and_then(|row| row.digest)
+            .and_then(|bytes| Digest::from_bytes(&bytes))
+        else {
+            return Ok(TagAt::Absent);
+        };
+        if let Some(manifest) = self.manifest(repository, &digest).await? {
+            return Ok(TagAt::Manifest(manifest));
+        }
+        let removed: Option<Moment> = sql::one(
+            &self.reads,
+            "SELECT d.removed_at AS at FROM removed_manifests d JOIN repositories r ON r.id = d.repository_id \
+             WHERE r.name = $1 AND d.digest = $2",
+            [repository.as_str().into(), digest.to_bytes().into()],
+        )
+        .await?;
+        Ok(TagAt::Removed(digest, removed.and_then(|row| row.at)))
+    }
+}
+
+/// Where a tag stands: digest and row of the manifest.
+pub(crate) async fn current(
+    write: &Write,
+    repository: i64,
+    tag: &Tag,
+) -> Result<Option<(Digest, i64)>, CatalogError> {
+    let query = "SELECT m.digest, m.id FROM tags t JOIN manifests m ON m.id = t.manifest_id WHERE t.repository_id = $1 AND t.name = $2";
+    let row: Option<CurrentRow> = sql::one(
+        &write.transaction,
+        query,
+        [repository.into(), tag.as_str().into()],
+    )
+    .await?;
+    Ok(row.and_then(|row| Some((Digest::from_bytes(&row.digest)?, row.id))))
+}
+
+pub(crate) async fn find_manifest(
+    write: &Write,
+    repository: i64,
+    digest: &Digest,
+) -> Result<Option<i64>, CatalogError> {
+    let query = "SELECT id FROM manifests WHERE repository_id = $1 AND digest = $2";
+    let row: Option<Id> = sql::one(
+        &write.transaction,
+        query,
+        [repository.into(), digest.to_bytes().into()],
+    )
+    .await?;
+    Ok(row.map(|row| row.id))
+}
+
+/// Moves `tag` to a manifest of the same repository; no move if it stands there already.
+pub(crate) async fn move_to(
+    write: &mut Write,
+    repository: &RepositoryName,
+    repository_id: i64,
+    tag: &Tag,
+    (digest, manifest): (&Digest, i64),
+    principal: &str,
+) -> Result<(), CatalogError> {
+    let before = current(write, repository_id, tag).await?;
+    if before
+        .as_ref()
+        .is_some_and(|(_, standing)| *standing == manifest)
+    {
+        return Ok(());
+    }
+    let upsert = "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES ($1, $2, $3, $4) \
+                  ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at";
+    let values = [
+        repository_id.into(),
+        tag.as_str().into(),
+        manifest.into(),
+        write.now.into(),
+    ];
+    sql::execute(&write.transaction, upsert, values).await?;
+    let previous = before.as_ref().map(|(digest, _)| digest);
+    record(write, repository_id, tag, previous, Some(digest), principal).await?;
+    if let Some((_, left)) = before {
+        note_if_untagged(write, left).await?;
+    }
+    write.touch(Touched::Tag(repository.clone(), tag.clone()));
+    Ok(())
+}
+
+/// Removes `tag`, which stands at `digest`.
+pub(crate) async fn remove(
+    write: &mut Write,
+    repository: &RepositoryName,
+    repository_id: i64,
+    tag: &Tag,
+    digest: &Digest,
+    principal: &str,
+) -> Result<(), CatalogError> {
+    let delete = "DELETE FROM tags WHERE repository_id = $1 AND name = $2";
+    sql::execute(
+        &write.transaction,
+        delete,
+        [repository_id.into(), tag.as_str().into()],
+    )
+    .await?;
+    record(write, repository_id, tag, Some(digest), None, principal).await?;
+    write.touch(Touched::Tag(repository.clone(), tag.clone()));
+    Ok(())
+}
+
+/// Starts the time that a manifest may be kept without a tag, if it has none left.
+pub(crate) async fn note_if_untagged(write: &Write, manifest: i64) -> Result<(), CatalogError> {
+    let update = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL \
+                  WHERE id = $2 AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest_id = $2)";
+    sql::execute(
+        &write.transaction,
+        update,
+        [write.now.into(), manifest.into()],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Writes a move; the times of one tag grow strictly (decision 20).
+async fn record(
+    write: &Write,
+    repository: i64,
+    tag: &Tag,
+    previous: Option<&Digest>,
+    digest: Option<&Digest>,
+    principal: &str,
+) -> Result<(), CatalogError> {
+    let latest =
+        "SELECT MAX(moved_at) AS at FROM tag_history WHERE repository_id = $1 AND name = $2";
+    let row: Option<Moment> = sql::one(
+        &write.transaction,
+        latest,
+        [repository.into(), tag.as_str().into()],
+    )
+    .await?;
+    let moved_at = row
+        .and_then(|row| row.at)
+        .map_or(write.now, |latest| write.now.max(latest + 1));
+    let insert = "INSERT INTO tag_history (repository_id, name, previous, digest, principal, moved_at) VALUES ($1, $2, $3, $4, $5, $6)";
+    let values = [
+        repository.into(),
+        tag.as_str().into(),
+        previous.map(Digest::to_bytes).into(),
+        digest.map(Digest::to_bytes).into(),
+        principal.into(),
+        moved_at.into(),
+    ];
+    sql::execute(&write.transaction, insert, values).await?;
+    Ok(())
+}

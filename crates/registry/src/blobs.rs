@@ -1,0 +1,112 @@
+//! Reading and removing blobs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use granary_blobs::{BlobStream, StoreError};
+use granary_catalog::{BlobPlace, Removal, StoredBlob};
+use granary_oci::{ByteRange, Digest, RepositoryName};
+
+use crate::{Action, Decision, Principal, Registry, RegistryError, decide, receive::parse_key};
+
+/// The bytes of a range of a blob.
+pub enum BlobBody {
+    /// In memory already.
+    Bytes(Bytes),
+    /// Read from the store as they are taken.
+    Stream(BlobStream),
+}
+
+impl Registry {
+    /// The blob `digest` of `repository`.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Arc<StoredBlob>, RegistryError> {
+        let blob = self.parts.catalog.blob(repository, digest).await?;
+        blob.ok_or(RegistryError::BlobUnknown(*digest))
+    }
+
+    /// The same for a client that asks whether it must push: what it is told is there stays for a while (decision 12).
+    pub async fn check_blob(
+        &self,
+        principal: &Principal,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Arc<StoredBlob>, RegistryError> {
+        let blob = self.blob(repository, digest).await?;
+        let grace = self.parts.rules.grace;
+        let half = granary_catalog::dialect::now() + granary_catalog::dialect::micros(grace / 2);
+        if blob.referenced
+            || blob.leased_until > half
+            || decide(principal, Action::Push, Some(repository)) == Decision::Deny
+        {
+            return Ok(blob);
+        }
+        granary_failpoint::reach_async("head::before_lease").await;
+        self.parts
+            .catalog
+            .renew_lease(repository, digest, grace)
+            .await?;
+        // Collected between the look and the lease: the client has to hear that it must push.
+        self.blob(repository, digest).await
+    }
+
+    /// The bytes of `range` of a blob. An object the store lost is quarantined, so that the next push repairs it.
+    pub async fn read_blob(
+        &self,
+        digest: &Digest,
+        blob: &StoredBlob,
+        range: ByteRange,
+    ) -> Result<BlobBody, RegistryError> {
+        match &blob.place {
+            BlobPlace::Inline(bytes) => {
+                let end = |offset: u64| {
+                    usize::try_from(offset)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len())
+                };
+                Ok(BlobBody::Bytes(
+                    bytes.slice(end(range.first)..end(range.last + 1)),
+                ))
+            }
+            BlobPlace::Object(key) => match self.parts.store.read(&parse_key(key)?, range).await {
+                Ok(stream) => Ok(BlobBody::Stream(stream)),
+                Err(StoreError::Missing { .. }) => {
+                    tracing::error!(%digest, key, "the store has lost the object of a blob; it is quarantined until it is pushed again");
+                    self.parts.catalog.quarantine_object(key).await?;
+                    Err(RegistryError::BlobUnknown(*digest))
+                }
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Removes a blob from `repository`, at once; refused while a manifest there refers to it.
+    pub async fn delete_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), RegistryError> {
+        if !self.parts.rules.delete {
+            return Err(RegistryError::DeleteDisabled);
+        }
+        let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
+        self.to_the_end(async move {
+            match registry
+                .parts
+                .catalog
+                .delete_blob(&repository, &digest)
+                .await?
+            {
+                Removal::Removed => Ok(()),
+                Removal::Referenced(by) => Err(RegistryError::Referenced(by)),
+                Removal::Missing | Removal::PreconditionFailed(_) => {
+                    Err(RegistryError::BlobUnknown(digest))
+                }
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,239 @@
+//! Online garbage collection: runs while pushes run, and never decides by a list it made earlier (decision 13).
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use granary_blobs::ObjectKey;
+use granary_catalog::{CollectedPage, CollectionLimits, dialect};
+
+use crate::{Progress, Registry, RegistryError, Untagged, receive::parse_key};
+
+/// What a collection came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CollectionReport {
+    /// Nothing was removed, only counted.
+    pub dry_run: bool,
+    /// The round was skipped because the clock jumped.
+    pub skipped: bool,
+    /// Upload sessions that were idle for too long.
+    pub uploads: u64,
+    /// Untagged manifests removed.
+    pub manifests: u64,
+    /// Blobs withdrawn from repositories that no longer refer to them.
+    pub withdrawn: u64,
+    /// Blobs removed altogether.
+    pub blobs: u64,
+    /// Bytes of those blobs.
+    pub bytes: u64,
+    /// Rows marked, to be removed by the next pass if nothing refers to them until then.
+    pub marked: u64,
+    /// Objects deleted from the store.
+    pub objects: u64,
+}
+
+/// Rows that one transaction looks at.
+const PAGE: u64 = 200;
+/// Furthest that the database's clock and the process's may drift apart before a round is skipped.
+const DRIFT: i64 = 60_000_000;
+
+/// Keeps collections apart, and watches the clock.
+pub(crate) struct Collector {
+    running: tokio::sync::Mutex<()>,
+    anchor: Mutex<(Instant, i64)>,
+}
+
+impl Collector {
+    pub(crate) fn new() -> Self {
+        Self {
+            running: tokio::sync::Mutex::new(()),
+            anchor: Mutex::new((Instant::now(), dialect::now())),
+        }
+    }
+
+    /// Whether the database's clock went as far as the process's since the last look. A jump would end leases early.
+    fn clock_is_steady(&self) -> bool {
+        let mut anchor = self
+            .anchor
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (now, wall) = (Instant::now(), dialect::now());
+        let drift = wall - anchor.1 - dialect::micros(now - anchor.0);
+        *anchor = (now, wall);
+        drift.abs() <= DRIFT
+    }
+}
+
+impl Registry {
+    /// Runs one pass: removes what earlier passes marked and is still unneeded, and marks what is unneeded now.
+    ///
+    /// Rows are removed by the second pass that finds them unneeded, so a caller that wants space at once runs two.
+    pub async fn collect(
+        &self,
+        dry_run: bool,
+        progress: &Progress,
+    ) -> Result<CollectionReport, RegistryError> {
+        let parts = &self.parts;
+        let _one_at_a_time = parts.collector.running.lock().await;
+        let mut report = CollectionReport {
+            dry_run,
+            ..CollectionReport::default()
+        };
+        if !parts.collector.clock_is_steady() {
+            tracing::warn!("the clock jumped: this round of garbage collection is skipped");
+            report.skipped = true;
+            return Ok(report);
+        }
+        let began = dialect::now();
+        let limits = CollectionLimits {
+            read_grace: parts.rules.read_grace.min(parts.rules.grace),
+            dry_run,
+        };
+        if !dry_run {
+            report.uploads = self.expire_uploads().await?;
+            parts
+                .catalog
+                .trim_tag_history(parts.rules.tag_history)
+                .await?;
+        }
+        if let Untagged::After(age) = parts.rules.untagged {
+            progress.say("looking at untagged manifests");
+            let mut after = 0;
+            loop {
+                let page = parts
+                    .catalog
+                    .collect_manifests(&mut after, began, age, PAGE, limits)
+                    .await?;
+                report.manifests += page.removed;
+                if self.add(&mut report, page, progress) {
+                    break;
+                }
+            }
+        }
+        self.collect_memberships(began, limits, &mut report, progress)
+            .await?;
+        self.collect_blobs(began, limits, &mut report, progress)
+            .await?;
+        if !dry_run {
+            report.objects = self.delete_doomed(progress).await?;
+        }
+        Ok(report)
+    }
+
+    async fn collect_memberships(
+        &self,
+        began: i64,
+        limits: CollectionLimits,
+        report: &mut CollectionReport,
+        progress: &Progress,
+    ) -> Result<(), RegistryError> {
+        progress.say("looking at blobs that no manifest refers to");
+        let mut after = (0, 0);
+        loop {
+            let chosen = async || granary_failpoint::reach_async("gc::chosen").await;
+            let page = self
+                .parts
+                .catalog
+                .collect_memberships(&mut after, began, PAGE, limits, chosen)
+                .await?;
+            report.withdrawn += page.removed;
+            if self.add(report, page, progress) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn collect_blobs(
+        &self,
+        began: i64,
+        limits: CollectionLimits,
+        report: &mut CollectionReport,
+        progress: &Progress,
+    ) -> Result<(), RegistryError> {
+        progress.say("looking at blobs that no repository holds");
+        let mut after = 0;
+        loop {
+            let page = self
+                .parts
+                .catalog
+                .collect_blobs(&mut after, began, PAGE, limits)
+                .await?;
+            report.blobs += page.removed;
+            report.bytes += page.bytes;
+            granary_failpoint::reach_async("gc::rows_removed").await;
+            if self.add(report, page, progress) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Adds a page to the report; true if it was the last.
+    fn add(&self, report: &mut CollectionReport, page: CollectedPage, progress: &Progress) -> bool {
+        report.marked += page.marked;
+        progress.advance(page.seen);
+        page.seen < PAGE
+    }
+
+    async fn expire_uploads(&self) -> Result<u64, RegistryError> {
+        let mut ended = 0;
+        loop {
+            let busy = self.parts.sessions.busy();
+            let page = self
+                .parts
+                .catalog
+                .expire_uploads(self.parts.rules.upload_expiry, PAGE, busy)
+                .await?;
+            ended += page;
+            if page < PAGE {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Deletes objects whose rows went long enough ago. A row goes only once the store has confirmed.
+    async fn delete_doomed(&self, progress: &Progress) -> Result<u64, RegistryError> {
+        progress.say("deleting objects");
+        let mut deleted = 0;
+        loop {
+            let keys = self.parts.catalog.doomed_objects(PAGE).await?;
+            if keys.is_empty() {
+                return Ok(deleted);
+            }
+            let objects: Vec<ObjectKey> = keys
+                .iter()
+                .map(|key| parse_key(key))
+                .collect::<Result<_, _>>()?;
+            self.parts.store.delete(&objects).await?;
+            granary_failpoint::reach_async("gc::objects_deleted").await;
+            deleted += keys.len() as u64;
+            progress.advance(keys.len() as u64);
+            self.parts.catalog.forget_objects(keys).await?;
+        }
+    }
+
+    /// Collects every `interval` until the future is dropped.
+    pub async fn collect_forever(&self, interval: Duration) {
+        loop {
+            tokio::time::sleep(interval).await;
+            match self.collect(false, &Progress::silent()).await {
+                Ok(report)
+                    if report.blobs + report.manifests + report.uploads + report.objects > 0 =>
+                {
+                    tracing::info!(
+                        blobs = report.blobs,
+                        bytes = report.bytes,
+                        manifests = report.manifests,
+                        uploads = report.uploads,
+                        objects = report.objects,
+                        "garbage was collected"
+                    );
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "garbage collection failed; it is tried again")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use granary_blobs::StoreError;
+use granary_catalog::CatalogError;
+use granary_oci::{Digest, ManifestError, RepositoryName, Tag};
+
+use crate::{BodyError, UploadStatus};
+
+/// Why a use case did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Nothing was ever stored under this name.
+    #[error("repository '{0}' is not known here")]
+    NameUnknown(RepositoryName),
+    /// The repository holds no such blob.
+    #[error("blob {0} is not in this repository")]
+    BlobUnknown(Digest),
+    /// The repository has no such tag or manifest.
+    #[error("manifest '{0}' is not in this repository")]
+    ManifestUnknown(String),
+    /// The tag stood, at the time asked for, at a manifest that was removed since.
+    #[error("the tag stood at {digest} then, which was removed since")]
+    ManifestRemoved {
+        /// What it stood at.
+        digest: Digest,
+        /// When that was removed, in microseconds since 1970, if it is known.
+        removed_at: Option<i64>,
+    },
+    /// There is no such open session.
+    #[error(
+        "upload session '{0}' is not open here: it ended, expired or belongs to another repository; begin a new one"
+    )]
+    UploadUnknown(String),
+    /// Another request is writing to the session.
+    #[error("another request is writing to this upload session")]
+    UploadBusy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The chunk does not begin where the session stands.
+    #[error("the chunk begins at byte {first}, but the session has {} bytes: send from there", status.received)]
+    ChunkOutOfOrder {
+        /// Where the chunk begins.
+        first: u64,
+        /// Where the session stands.
+        status: UploadStatus,
+    },
+    /// The body has another length than was announced.
+    #[error("the body has {actual} bytes, but {announced} were announced: nothing of it was kept")]
+    SizeDiffers {
+        /// What the headers said.
+        announced: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// The content hashes to something else.
+    #[error("the content has digest {actual}, not {expected}: nothing was stored")]
+    DigestDiffers {
+        /// What the client said.
+        expected: Digest,
+        /// What the content has.
+        actual: Digest,
+    },
+    /// The principal has too many open sessions.
+    #[error("there are already {limit} open upload sessions: finish or cancel some")]
+    TooManyUploads {
+        /// The most there may be.
+        limit: u64,
+    },
+    /// The body is no acceptable manifest.
+    #[error(transparent)]
+    ManifestInvalid(#[from] ManifestError),
+    /// The manifest refers to content that the repository lacks.
+    #[error("the manifest refers to content that is not in this repository: push it first")]
+    ContentMissing(Vec<Digest>),
+    /// Manifests refer to what was to be removed.
+    #[error("manifests of this repository refer to it: delete those first")]
+    Referenced(Vec<Digest>),
+    /// The tag moved.
+    #[error("tag '{tag}' does not stand where the request expects")]
+    PreconditionFailed {
+        /// The tag.
+        tag: Tag,
+        /// Where it stands.
+        current: Option<Digest>,
+    },
+    /// A condition was given where no tag is changed.
+    #[error(
+        "If-Match and If-None-Match compare the digest of a tag: use them with a tag, not with a digest alone"
+    )]
+    PreconditionWithoutTag,
+    /// Deleting is switched off.
+    #[error(
+        "this registry keeps everything: deleting is switched off by its configuration ([policy] delete)"
+    )]
+    DeleteDisabled,
+    /// The caller may not.
+    #[error("this action is not allowed")]
+    Denied,
+    /// The request's body did not arrive whole.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The store has no room.
+    #[error("the registry is out of space for uploads")]
+    StoreFull,
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The store failed.
+    #[error("the blob store failed: {0}")]
+    Store(StoreError),
+    /// Something that cannot happen did.
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl From<StoreError> for RegistryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full { .. } => Self::StoreFull,
+            other => Self::Store(other),
+        }
+    }
+}

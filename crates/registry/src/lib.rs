@@ -1,0 +1,29 @@
+//! The use cases: upload, put a manifest, resolve, delete, collect garbage, scrub, explain.
+//!
+//! Here it is decided what happens; the catalog and the store only keep it. Nothing here knows HTTP: the edge
+//! translates requests into these calls and their errors into answers.
+
+mod access;
+mod blobs;
+mod collect;
+mod error;
+mod maintenance;
+mod manifests;
+mod receive;
+mod registry;
+mod scrub;
+mod sessions;
+mod uploads;
+
+pub use access::{Action, Decision, Principal, decide};
+pub use blobs::BlobBody;
+pub use collect::CollectionReport;
+pub use error::RegistryError;
+pub use granary_catalog::{
+    Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
+};
+pub use maintenance::{Maintenance, MaintenanceReport, Progress};
+pub use manifests::{ManifestRequest, PutManifest};
+pub use registry::{OpenError, Registry, Rules, Untagged};
+pub use scrub::{Damage, ScrubReport};
+pub use uploads::{BodyError, Chunk, UploadStatus};

@@ -1,0 +1,120 @@
+//! Work on the whole installation, as commands ask for it.
+
+use std::sync::Arc;
+
+use granary_catalog::Explanation;
+use granary_oci::Digest;
+
+use crate::{CollectionReport, Registry, RegistryError, ScrubReport};
+
+/// Something to do. It crosses a socket when a server is running, so it is plain data.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Maintenance {
+    /// Collect garbage.
+    Gc {
+        /// Only count.
+        dry_run: bool,
+    },
+    /// Re-hash everything.
+    Scrub {
+        /// Bytes a second.
+        rate: u64,
+    },
+    /// Say what keeps a digest.
+    Why {
+        /// The digest.
+        digest: Digest,
+    },
+}
+
+/// What it came to.
+#[derive(Clone, Debug)]
+pub enum MaintenanceReport {
+    /// Of a collection.
+    Gc(CollectionReport),
+    /// Of a scrub.
+    Scrub(ScrubReport),
+    /// Of a question.
+    Why(Digest, Explanation),
+}
+
+/// Where long work tells how far it is. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Progress {
+    listener: Option<Arc<dyn Fn(Option<&str>, u64) + Send + Sync>>,
+}
+
+impl Progress {
+    /// Nobody listens.
+    pub fn silent() -> Self {
+        Self::default()
+    }
+
+    /// `listener` hears each new stage with its name, and each advance with its size.
+    pub fn new(listener: impl Fn(Option<&str>, u64) + Send + Sync + 'static) -> Self {
+        Self {
+            listener: Some(Arc::new(listener)),
+        }
+    }
+
+    pub(crate) fn say(&self, stage: &str) {
+        if let Some(listener) = &self.listener {
+            listener(Some(stage), 0);
+        }
+    }
+
+    pub(crate) fn advance(&self, by: u64) {
+        if let Some(listener) = &self.listener {
+            listener(None, by);
+        }
+    }
+}
+
+impl Registry {
+    /// Does what is asked. A collection runs the two passes that removal takes.
+    pub async fn maintain(
+        &self,
+        work: Maintenance,
+        progress: &Progress,
+    ) -> Result<MaintenanceReport, RegistryError> {
+        match work {
+            Maintenance::Gc { dry_run } => {
+                let first = self.collect(dry_run, progress).await?;
+                if dry_run || first.skipped {
+                    return Ok(MaintenanceReport::Gc(first));
+                }
+                // Memberships, blobs and objects follow from one another, so a removal may take a pass for each.
+                let mut report = first;
+                loop {
+                    let next = self.collect(false, progress).await?;
+                    report.add(&next);
+                    if next.marked + next.manifests + next.withdrawn + next.blobs == 0 {
+                        return Ok(MaintenanceReport::Gc(report));
+                    }
+                }
+            }
+            Maintenance::Scrub { rate } => {
+                Ok(MaintenanceReport::Scrub(self.scrub(rate, progress).await?))
+            }
+            Maintenance::Why { digest } => Ok(MaintenanceReport::Why(
+                digest,
+                self.parts.catalog.explain(&digest).await?,
+            )),
+        }
+    }
+}
+
+impl CollectionReport {
+    fn add(&mut self, other: &Self) {
+        self.skipped |= other.skipped;
+        self.uploads += other.uploads;
+        self.manifests += other.manifests;
+        self.withdrawn += other.withdrawn;
+        self.blobs += other.blobs;
+        self.bytes += other.bytes;
+        // What is still marked waits for the next pass.
+        self.marked = other.marked;
+        self.objects += other.objects;
+    }
+}

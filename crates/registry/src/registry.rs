@@ -1,0 +1,151 @@
+use std::{sync::Arc, time::Duration};
+
+use granary_blobs::BlobStore;
+use granary_catalog::Catalog;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::{RegistryError, collect::Collector, sessions::Sessions};
+
+/// What becomes of manifests that lost their last tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Untagged {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They go this long after they lost it.
+    After(Duration),
+}
+
+/// What the operator decided.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Blobs up to this many bytes live in the catalog.
+    pub inline_max: usize,
+    /// How long content is kept though nothing refers to it.
+    pub grace: Duration,
+    /// How long an object outlives its row, for readers that hold its key.
+    pub read_grace: Duration,
+    /// What becomes of untagged manifests.
+    pub untagged: Untagged,
+    /// How long tag moves are remembered.
+    pub tag_history: Duration,
+    /// How long an upload session may be idle.
+    pub upload_expiry: Duration,
+    /// Most open upload sessions of one principal.
+    pub uploads_per_principal: u64,
+    /// After how long without a byte a second writer may take a session over.
+    pub silence: Duration,
+    /// Whether an index may list manifests that are not there.
+    pub sparse: bool,
+    /// Whether anything may be deleted through the API.
+    pub delete: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        Self {
+            inline_max: 64 * 1024,
+            grace: DAY,
+            read_grace: Duration::from_secs(60),
+            untagged: Untagged::Keep,
+            tag_history: 400 * DAY,
+            upload_expiry: DAY,
+            uploads_per_principal: 10_000,
+            silence: Duration::from_secs(10),
+            sparse: false,
+            delete: true,
+        }
+    }
+}
+
+/// The registry: every use case, over one catalog and one store. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) parts: Arc<Parts>,
+}
+
+pub(crate) struct Parts {
+    pub(crate) catalog: Catalog,
+    pub(crate) store: Box<dyn BlobStore>,
+    pub(crate) rules: Rules,
+    pub(crate) sessions: Sessions,
+    pub(crate) collector: Collector,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl Registry {
+    /// Joins a catalog and a store. A store that belongs to another catalog is refused.
+    ///
+    /// Must be called inside a tokio runtime, which then runs everything a disconnect must not cancel.
+    pub async fn open(
+        catalog: Catalog,
+        store: Box<dyn BlobStore>,
+        rules: Rules,
+    ) -> Result<Self, OpenError> {
+        let fresh = uuid::Uuid::new_v4().simple().to_string();
+        let expected = catalog.setting("store-id", fresh).await?;
+        let found = store.identity(&expected).await?;
+        if found != expected {
+            return Err(OpenError::ForeignStore { expected, found });
+        }
+        let parts = Parts {
+            catalog,
+            store,
+            rules,
+            sessions: Sessions::default(),
+            collector: Collector::new(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        };
+        Ok(Self {
+            parts: Arc::new(parts),
+        })
+    }
+
+    /// The catalog, for health checks and figures.
+    pub fn catalog(&self) -> &Catalog {
+        &self.parts.catalog
+    }
+
+    /// Waits until every task that was begun has ended.
+    pub async fn drain(&self) {
+        self.parts.tasks.close();
+        self.parts.tasks.wait().await;
+    }
+
+    /// Runs `work` to its end whatever becomes of the caller (decision 5).
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RegistryError>> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let running = self.parts.tasks.spawn_on(work, &self.parts.runtime);
+        running
+            .await
+            .unwrap_or(Err(RegistryError::Internal("a task ended early")))
+    }
+}
+
+/// Why a registry could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] granary_catalog::CatalogError),
+    /// The store failed.
+    #[error("the blob store failed: {0}")]
+    Store(#[from] granary_blobs::StoreError),
+    /// Catalog and store do not belong together.
+    #[error(
+        "the blob store has id {found}, but the database belongs to store {expected}: point both at the same installation, \
+         or restore both from the same backup"
+    )]
+    ForeignStore {
+        /// What the database says.
+        expected: String,
+        /// What the store says.
+        found: String,
+    },
+}

@@ -1,0 +1,140 @@
+//! Re-hashing what is stored, within an I/O budget.
+
+use std::time::{Duration, Instant};
+
+use granary_catalog::{BlobPlace, ScrubItem};
+
+use crate::{
+    Progress, Registry, RegistryError,
+    receive::{parse_key, re_read},
+};
+
+/// Content whose bytes no longer match its digest.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Damage {
+    /// What it should hash to.
+    pub digest: String,
+    /// `blob` or `manifest`.
+    pub kind: &'static str,
+    /// What was found.
+    pub problem: String,
+}
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ScrubReport {
+    /// Blobs re-hashed.
+    pub blobs: u64,
+    /// Manifests re-hashed.
+    pub manifests: u64,
+    /// Bytes re-hashed.
+    pub bytes: u64,
+    /// What is damaged; it answers 404 from now on, and the next push of it repairs it.
+    pub damaged: Vec<Damage>,
+}
+
+const PAGE: u64 = 100;
+
+impl Registry {
+    /// Re-hashes every blob and manifest, at most `rate` bytes a second, and quarantines what is damaged.
+    pub async fn scrub(
+        &self,
+        rate: u64,
+        progress: &Progress,
+    ) -> Result<ScrubReport, RegistryError> {
+        let mut report = ScrubReport::default();
+        let mut budget = Budget {
+            rate: rate.max(1),
+            began: Instant::now(),
+            spent: 0,
+        };
+        progress.say("re-hashing blobs");
+        let mut after = 0;
+        loop {
+            let page = self.parts.catalog.blobs_to_scrub(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for item in page {
+                if let Some(problem) = self.check(&item).await? {
+                    self.parts.catalog.quarantine_blob(item.id).await?;
+                    report.note(&item, "blob", problem);
+                }
+                report.blobs += 1;
+                report.bytes += item.size;
+                progress.advance(item.size);
+                budget.spend(item.size).await;
+            }
+        }
+        progress.say("re-hashing manifests");
+        let mut after = 0;
+        loop {
+            let page = self.parts.catalog.manifests_to_scrub(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for item in page {
+                if let Some(problem) = self.check(&item).await? {
+                    self.parts.catalog.quarantine_manifest(item.id).await?;
+                    report.note(&item, "manifest", problem);
+                }
+                report.manifests += 1;
+                report.bytes += item.size;
+                budget.spend(item.size).await;
+            }
+        }
+        Ok(report)
+    }
+
+    /// What is wrong with the bytes, if anything.
+    async fn check(&self, item: &ScrubItem) -> Result<Option<String>, RegistryError> {
+        let algorithm = item.digest.algorithm();
+        let actual = match &item.place {
+            BlobPlace::Inline(bytes) => algorithm.digest(bytes),
+            BlobPlace::Object(key) => {
+                let key = parse_key(key)?;
+                match self.parts.store.length(&key).await? {
+                    None => return Ok(Some("its object is missing".to_owned())),
+                    Some(length) if length != item.size => {
+                        return Ok(Some(format!(
+                            "its object has {length} bytes instead of {}",
+                            item.size
+                        )));
+                    }
+                    Some(length) => match re_read(&self.parts, &key, length, algorithm).await {
+                        Ok(actual) => actual,
+                        Err(RegistryError::Store(error)) => return Ok(Some(error.to_string())),
+                        Err(error) => return Err(error),
+                    },
+                }
+            }
+        };
+        Ok((actual != item.digest).then(|| format!("its bytes hash to {actual}")))
+    }
+}
+
+impl ScrubReport {
+    fn note(&mut self, item: &ScrubItem, kind: &'static str, problem: String) {
+        tracing::error!(digest = %item.digest, kind, problem, "stored content is damaged; it is not served until it is pushed again");
+        self.damaged.push(Damage {
+            digest: item.digest.to_string(),
+            kind,
+            problem,
+        });
+    }
+}
+
+/// Spreads reading over time.
+struct Budget {
+    rate: u64,
+    began: Instant,
+    spent: u64,
+}
+
+impl Budget {
+    async fn spend(&mut self, bytes: u64) {
+        self.spent += bytes;
+        let due = Duration::from_secs_f64(self.spent as f64 / self.rate as f64);
+        if let Some(ahead) = due.checked_sub(self.began.elapsed()) {
+            tokio::time::sleep(ahead).await;
+        }
+    }
+}

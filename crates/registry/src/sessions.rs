@@ -1,0 +1,156 @@
+//! Which upload sessions have a writer right now (decision 2).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The sessions that a request writes to at this moment.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    active: Arc<Mutex<HashMap<String, Active>>>,
+}
+
+struct Active {
+    number: u64,
+    last_byte: Arc<Mutex<Instant>>,
+    stop: CancellationToken,
+    ended: watch::Receiver<()>,
+}
+
+/// How a session was claimed.
+pub(crate) enum Claim {
+    /// Nobody else writes to it.
+    Free(Lease),
+    /// Somebody did, fell silent, and has ended now.
+    TakenOver(Lease),
+    /// Somebody does.
+    Busy {
+        /// When he may be overtaken.
+        retry_after: Duration,
+    },
+}
+
+/// The right to write to a session, until it is dropped.
+pub(crate) struct Lease {
+    id: String,
+    number: u64,
+    active: Arc<Mutex<HashMap<String, Active>>>,
+    last_byte: Arc<Mutex<Instant>>,
+    stop: CancellationToken,
+    _ended: watch::Sender<()>,
+}
+
+impl Sessions {
+    /// Claims session `id`; a writer without a byte for `silence` is stopped and waited for.
+    pub(crate) async fn claim(&self, id: &str, silence: Duration) -> Claim {
+        let mut taken_over = false;
+        loop {
+            let mut ended = {
+                let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(other) = active.get(id) else {
+                    let lease = self.enter(&mut active, id);
+                    return if taken_over {
+                        Claim::TakenOver(lease)
+                    } else {
+                        Claim::Free(lease)
+                    };
+                };
+                let idle = other
+                    .last_byte
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .elapsed();
+                if idle < silence {
+                    return Claim::Busy {
+                        retry_after: silence - idle,
+                    };
+                }
+                other.stop.cancel();
+                other.ended.clone()
+            };
+            taken_over = true;
+            // The sender is dropped with the lease, which ends the wait with an error: that is the event.
+            let _ = ended.changed().await;
+        }
+    }
+
+    /// Stops the writer of session `id`, if there is one, and waits for its end.
+    pub(crate) async fn stop(&self, id: &str) {
+        let ended = {
+            let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            active.get(id).map(|other| {
+                other.stop.cancel();
+                other.ended.clone()
+            })
+        };
+        if let Some(mut ended) = ended {
+            let _ = ended.changed().await;
+        }
+    }
+
+    /// The sessions that have a writer.
+    pub(crate) fn busy(&self) -> Vec<String> {
+        self.active
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    fn enter(&self, active: &mut HashMap<String, Active>, id: &str) -> Lease {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let (sender, ended) = watch::channel(());
+        let last_byte = Arc::new(Mutex::new(Instant::now()));
+        let stop = CancellationToken::new();
+        let entry = Active {
+            number,
+            last_byte: Arc::clone(&last_byte),
+            stop: stop.clone(),
+            ended,
+        };
+        active.insert(id.to_owned(), entry);
+        Lease {
+            id: id.to_owned(),
+            number,
+            active: Arc::clone(&self.active),
+            last_byte,
+            stop,
+            _ended: sender,
+        }
+    }
+}
+
+impl Lease {
+    /// Notes that a byte came.
+    pub(crate) fn heartbeat(&self) {
+        *self
+            .last_byte
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends when another request takes the session over or cancels it.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if active
+            .get(&self.id)
+            .is_some_and(|entry| entry.number == self.number)
+        {
+            active.remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,482 @@
+//! Upload sessions: begin, append, finish, cancel, and uploads in one request.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use granary_blobs::ObjectKey;
+use granary_catalog::{BlobPlace, FinishOutcome, FinishedBlob, NewUpload, StoredUpload};
+use granary_oci::{Algorithm, ContentRange, Digest, Hasher, RepositoryName};
+use tokio::sync::mpsc;
+
+use crate::{
+    Action, Decision, Principal, Registry, RegistryError, decide,
+    receive::Receiver,
+    sessions::{Claim, Lease},
+};
+
+/// Where a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadStatus {
+    /// Its name.
+    pub id: String,
+    /// Bytes that are durable.
+    pub received: u64,
+}
+
+/// Why a request's body did not arrive whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke.
+    #[error(
+        "the connection ended before the body did: ask for the session's status and go on from there"
+    )]
+    Cut,
+    /// Nothing came for too long.
+    #[error("no byte of the body came for too long")]
+    Stalled,
+}
+
+/// What the headers of a chunk say of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chunk {
+    /// `Content-Range`.
+    pub range: Option<ContentRange>,
+    /// `Content-Length`.
+    pub length: Option<u64>,
+}
+
+impl Chunk {
+    /// What the body must have, if that was announced.
+    fn announced(&self) -> Option<u64> {
+        self.range.map(ContentRange::length).or(self.length)
+    }
+}
+
+/// What a handler passes on to the task that writes.
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// Pieces between the connection and the writer; with pieces of at most 64 KiB this is 1 MiB.
+const PIECES: usize = 16;
+
+/// What to do with the bytes once they are there.
+enum Ending {
+    Save,
+    Finish(Digest),
+}
+
+impl Registry {
+    /// Begins a session. A named algorithm is hashed from the first byte on.
+    pub async fn begin_upload(
+        &self,
+        repository: &RepositoryName,
+        principal: &Principal,
+        algorithm: Option<Algorithm>,
+    ) -> Result<UploadStatus, RegistryError> {
+        self.parts.store.admit().await?;
+        self.create_session(repository, principal, algorithm, None)
+            .await
+    }
+
+    async fn create_session(
+        &self,
+        repository: &RepositoryName,
+        principal: &Principal,
+        algorithm: Option<Algorithm>,
+        object: Option<ObjectKey>,
+    ) -> Result<UploadStatus, RegistryError> {
+        let limit = self.parts.rules.uploads_per_principal;
+        let upload = NewUpload {
+            id: uuid::Uuid::new_v4().to_string(),
+            repository: repository.clone(),
+            principal: principal.name().to_owned(),
+            hash_state: Hasher::new(algorithm).export(),
+            storage_key: object.map(|key| key.as_str().to_owned()),
+            limit,
+        };
+        let status = UploadStatus {
+            id: upload.id.clone(),
+            received: 0,
+        };
+        if self.parts.catalog.create_upload(upload).await? {
+            Ok(status)
+        } else {
+            Err(RegistryError::TooManyUploads { limit })
+        }
+    }
+
+    /// Where session `id` stands.
+    pub async fn upload_status(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<UploadStatus, RegistryError> {
+        let row = self.open_session(repository, id).await?;
+        Ok(UploadStatus {
+            id: id.to_owned(),
+            received: row.received,
+        })
+    }
+
+    /// Whether a chunk would begin where session `id` stands.
+    pub async fn expect_chunk(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        chunk: Chunk,
+    ) -> Result<(), RegistryError> {
+        let row = self.open_session(repository, id).await?;
+        in_order(id, row.received, chunk)
+    }
+
+    /// Appends a chunk and makes it durable.
+    pub async fn append<B>(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        chunk: Chunk,
+        body: B,
+    ) -> Result<UploadStatus, RegistryError>
+    where
+        B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
+        let (lease, row) = self.claim(repository, id).await?;
+        let received = self
+            .transfer(repository, id, (lease, row), chunk, body, Ending::Save)
+            .await?;
+        Ok(UploadStatus {
+            id: id.to_owned(),
+            received,
+        })
+    }
+
+    /// Appends the last chunk, if there is one, and stores the blob if it has digest `expected`.
+    pub async fn finish_upload<B>(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        expected: Digest,
+        chunk: Chunk,
+        body: B,
+    ) -> Result<(), RegistryError>
+    where
+        B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
+        if let Some(row) = self.parts.catalog.upload(repository, id).await?
+            && row.finished == Some(expected)
+        {
+            return Ok(());
+        }
+        let (lease, row) = self.claim(repository, id).await?;
+        self.transfer(
+            repository,
+            id,
+            (lease, row),
+            chunk,
+            body,
+            Ending::Finish(expected),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Stores a blob that comes in one request, without a session the client could resume.
+    pub async fn push_blob<B>(
+        &self,
+        repository: &RepositoryName,
+        principal: &Principal,
+        expected: Digest,
+        length: Option<u64>,
+        mut body: B,
+    ) -> Result<(), RegistryError>
+    where
+        B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
+        self.parts.store.admit().await?;
+        let small = length.filter(|&length| length <= self.parts.rules.inline_max as u64);
+        let Some(announced) = small else {
+            let algorithm = Some(expected.algorithm());
+            let status = self
+                .create_session(repository, principal, algorithm, Some(ObjectKey::unique()))
+                .await?;
+            let chunk = Chunk {
+                range: None,
+                length,
+            };
+            let stored = self
+                .finish_upload(repository, &status.id, expected, chunk, body)
+                .await;
+            if stored.is_err() {
+                self.cancel_upload(repository, &status.id).await.ok();
+            }
+            return stored;
+        };
+        let mut bytes = bytes::BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0));
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() as u64 > announced {
+                break;
+            }
+        }
+        if bytes.len() as u64 != announced {
+            return Err(RegistryError::SizeDiffers {
+                announced,
+                actual: bytes.len() as u64,
+            });
+        }
+        let actual = expected.algorithm().digest(&bytes);
+        if actual != expected {
+            return Err(RegistryError::DigestDiffers { expected, actual });
+        }
+        let blob = self.finished(
+            repository,
+            expected,
+            announced,
+            BlobPlace::Inline(bytes.freeze()),
+        );
+        let registry = self.clone();
+        self.to_the_end(async move { Ok(registry.parts.catalog.store_blob(blob).await?) })
+            .await
+    }
+
+    /// Ends session `id` and forgets its bytes.
+    pub async fn cancel_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<(), RegistryError> {
+        self.open_session(repository, id).await?;
+        self.parts.sessions.stop(id).await;
+        if self.parts.catalog.cancel_upload(repository, id).await? {
+            Ok(())
+        } else {
+            Err(RegistryError::UploadUnknown(id.to_owned()))
+        }
+    }
+
+    /// Makes a blob that is here already one of `repository` too; `false` if the principal may read none (decision 25).
+    pub async fn mount(
+        &self,
+        principal: &Principal,
+        repository: &RepositoryName,
+        from: Option<&RepositoryName>,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
+        if let Some(from) = from
+            && decide(principal, Action::Pull, Some(from)) == Decision::Deny
+        {
+            return Ok(false);
+        }
+        let (registry, to, from, digest) =
+            (self.clone(), repository.clone(), from.cloned(), *digest);
+        self.to_the_end(async move {
+            let parts = &registry.parts;
+            granary_failpoint::reach_async("mount::before").await;
+            Ok(parts
+                .catalog
+                .mount(&to, from.as_ref(), &digest, parts.rules.grace)
+                .await?)
+        })
+        .await
+    }
+
+    async fn open_session(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<StoredUpload, RegistryError> {
+        let row = self.parts.catalog.upload(repository, id).await?;
+        row.filter(|row| row.finished.is_none())
+            .ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))
+    }
+
+    /// Becomes the one writer of session `id`.
+    async fn claim(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+    ) -> Result<(Lease, StoredUpload), RegistryError> {
+        self.open_session(repository, id).await?;
+        let lease = match self
+            .parts
+            .sessions
+            .claim(id, self.parts.rules.silence)
+            .await
+        {
+            Claim::Free(lease) => lease,
+            Claim::TakenOver(lease) => {
+                self.parts.catalog.take_over_upload(id).await?;
+                lease
+            }
+            Claim::Busy { retry_after } => return Err(RegistryError::UploadBusy { retry_after }),
+        };
+        // Read again: the former writer may have saved between the first look and the claim.
+        let row = self.open_session(repository, id).await?;
+        Ok((lease, row))
+    }
+
+    /// Passes the body to a task of its own, which saves what came even if this request is dropped.
+    async fn transfer<B>(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        (lease, row): (Lease, StoredUpload),
+        chunk: Chunk,
+        mut body: B,
+        ending: Ending,
+    ) -> Result<u64, RegistryError>
+    where
+        B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    {
+        in_order(id, row.received, chunk)?;
+        if let (Some(range), Some(length)) = (chunk.range, chunk.length)
+            && range.length() != length
+        {
+            return Err(RegistryError::SizeDiffers {
+                announced: range.length(),
+                actual: length,
+            });
+        }
+        self.parts.store.admit().await?;
+        let (pieces, incoming) = mpsc::channel(PIECES);
+        let task = Transfer {
+            registry: self.clone(),
+            repository: repository.clone(),
+            id: id.to_owned(),
+            lease,
+            row,
+        };
+        let written = self.to_the_end(task.run(chunk.announced(), incoming, ending));
+        let forward = async move {
+            while let Some(piece) = body.next().await {
+                if pieces.send(Piece::Data(piece?)).await.is_err() {
+                    // The writer has ended; its own answer says why.
+                    return Ok(());
+                }
+            }
+            pieces.send(Piece::End).await.ok();
+            Ok(())
+        };
+        let (forwarded, written) = futures_util::future::join(forward, written).await;
+        match (forwarded, written) {
+            (Err(cut), _) => Err(RegistryError::Body(cut)),
+            (Ok(()), written) => written,
+        }
+    }
+
+    pub(crate) fn finished(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        size: u64,
+        place: BlobPlace,
+    ) -> FinishedBlob {
+        FinishedBlob {
+            repository: repository.clone(),
+            digest,
+            size,
+            place,
+            lease: self.parts.rules.grace,
+        }
+    }
+}
+
+fn in_order(id: &str, received: u64, chunk: Chunk) -> Result<(), RegistryError> {
+    match chunk.range {
+        Some(range) if range.first != received => {
+            let status = UploadStatus {
+                id: id.to_owned(),
+                received,
+            };
+            Err(RegistryError::ChunkOutOfOrder {
+                first: range.first,
+                status,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One request's writing, in a task that a disconnect does not cancel.
+struct Transfer {
+    registry: Registry,
+    repository: RepositoryName,
+    id: String,
+    lease: Lease,
+    row: StoredUpload,
+}
+
+impl Transfer {
+    async fn run(
+        self,
+        announced: Option<u64>,
+        mut incoming: mpsc::Receiver<Piece>,
+        ending: Ending,
+    ) -> Result<u64, RegistryError> {
+        let before = self.row.received;
+        let mut receiver = Receiver::resume(&self.registry.parts, &self.id, &self.row).await?;
+        let mut whole = false;
+        loop {
+            let piece = tokio::select! {
+                piece = incoming.recv() => piece,
+                () = self.lease.stopped() => None,
+            };
+            match piece {
+                None => break,
+                Some(Piece::End) => {
+                    whole = true;
+                    break;
+                }
+                Some(Piece::Data(bytes)) => {
+                    self.lease.heartbeat();
+                    receiver.take(bytes).await?;
+                    granary_failpoint::reach_async("upload::received").await;
+                }
+            }
+        }
+        let actual = receiver.received() - before;
+        if !whole {
+            // A cut chunk keeps what came, so that the client can go on from there (decision 2).
+            receiver.save().await?;
+            return Err(RegistryError::Body(BodyError::Cut));
+        }
+        if let Some(announced) = announced.filter(|&announced| announced != actual) {
+            return Err(RegistryError::SizeDiffers { announced, actual });
+        }
+        match ending {
+            Ending::Save if actual == 0 => Ok(before),
+            Ending::Save => receiver.save().await,
+            Ending::Finish(expected) => {
+                let (size, place) = receiver.finish(&expected).await?;
+                self.store(expected, size, place).await?;
+                Ok(size)
+            }
+        }
+    }
+
+    async fn store(
+        &self,
+        digest: Digest,
+        size: u64,
+        place: BlobPlace,
+    ) -> Result<(), RegistryError> {
+        let blob = self
+            .registry
+            .finished(&self.repository, digest, size, place);
+        granary_failpoint::reach_async("upload::before_finish").await;
+        match self
+            .registry
+            .parts
+            .catalog
+            .finish_upload(&self.id, self.row.epoch, blob)
+            .await?
+        {
+            FinishOutcome::Stored => {
+                granary_failpoint::reach_async("upload::after_finish").await;
+                Ok(())
+            }
+            FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
+        }
+    }
+}

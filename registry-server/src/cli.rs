@@ -1,0 +1,193 @@
+//! The command line: what can be asked for, not how it is done.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError, LoadOptions};
+
+/// An OCI registry: one binary for container images and every other kind of artifact.
+#[derive(Debug, Parser)]
+#[command(name = "granary", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the registry.
+    Serve(ServeArgs),
+    /// Check or print the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Delete what nothing refers to any more.
+    Gc(GcArgs),
+    /// Say what keeps a blob or a manifest.
+    Why(WhyArgs),
+    /// Read every stored byte again and compare it with its digest.
+    Scrub(ScrubArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder of the database and the blobs.
+    #[arg(long, value_name = "DIR", default_value = config::DEFAULT_DATA)]
+    pub data: PathBuf,
+}
+
+impl ConfigArgs {
+    /// Reads the configuration.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        self.load_listening(None)
+    }
+
+    fn load_listening(&self, listen: Option<String>) -> Result<Config, ConfigError> {
+        Config::load(LoadOptions {
+            file: self.config.clone(),
+            data: Some(self.data.clone()),
+            listen,
+        })
+    }
+}
+
+/// `granary serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The address to listen on [default: 127.0.0.1:5000].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Serve whoever reaches the address, although there are no accounts.
+    #[arg(long)]
+    pub allow_anonymous: bool,
+}
+
+impl ServeArgs {
+    /// Reads the configuration with the address that was given.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        self.config.load_listening(self.listen.clone())
+    }
+}
+
+/// `granary config`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether the configuration is good.
+    Check(OutputArgs),
+    /// Print the configuration as it takes effect, with secrets hidden.
+    Show(OutputArgs),
+}
+
+/// A command that only reads the configuration.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Say what would go, and delete nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary why`
+#[derive(Debug, Args)]
+pub struct WhyArgs {
+    /// The digest, `sha256:...`.
+    pub digest: String,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary scrub`
+#[derive(Debug, Args)]
+pub struct ScrubArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Bytes to read in a second, such as 100MiB.
+    #[arg(long, value_name = "BYTES", default_value = "100MiB", value_parser = rate)]
+    pub rate: u64,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    match config::parse_size(text) {
+        Ok(0) => Err("a rate of 0 would never end".to_owned()),
+        Ok(rate) => Ok(rate),
+        Err(error) => Err(format!(
+            "{error}; write a number of bytes such as 1000000 or 100MiB"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_end_with_2() {
+        for arguments in [
+            &["granary", "serve", "--port", "1"][..],
+            &["granary", "scrub", "--rate", "fast"],
+            &["granary", "admin"],
+        ] {
+            assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn the_commands_scripts_rely_on_are_there() {
+        for arguments in [
+            "granary serve --listen 127.0.0.1:0 --data d --config f --allow-anonymous",
+            "granary config check --config f",
+            "granary config show --json --data d",
+            "granary gc --dry-run --json",
+            "granary why sha256:abc --json",
+            "granary scrub --rate 1GiB",
+            "granary openapi",
+        ] {
+            assert!(
+                Cli::try_parse_from(arguments.split(' ')).is_ok(),
+                "{arguments}"
+            );
+        }
+    }
+}

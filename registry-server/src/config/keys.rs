@@ -1,0 +1,136 @@
+//! The list of every key there is, which unknown ones are compared with.
+
+/// A key and what its value looks like.
+pub(super) struct Key {
+    /// `section.key`, as in the file.
+    pub(super) name: &'static str,
+    /// The form of a good value, completing the sentence "expected ...".
+    pub(super) expects: &'static str,
+}
+
+const fn key(name: &'static str, expects: &'static str) -> Key {
+    Key { name, expects }
+}
+
+const ADDRESS: &str = "an address and a port such as \"127.0.0.1:5000\"";
+const DURATION: &str = "a duration such as \"30s\", \"24h\" or \"400d\"";
+const SIZE: &str = "a number of bytes such as 65536 or \"64KiB\"";
+const PATH: &str = "a path";
+const SWITCH: &str = "true or false";
+
+/// Every key, in the order `granary config show` prints them.
+pub(super) const KEYS: &[Key] = &[
+    key("server.listen", ADDRESS),
+    key(
+        "server.public_url",
+        "an origin such as \"https://registry.example.org\"",
+    ),
+    key("server.tls_cert", PATH),
+    key("server.tls_key", PATH),
+    key("server.drain_timeout", DURATION),
+    key("server.metrics_listen", ADDRESS),
+    key(
+        "server.trusted_proxies",
+        "a list of addresses or blocks such as [\"10.0.0.0/8\"]",
+    ),
+    key("database.url", "\"sqlite://PATH\""),
+    key("storage.kind", "\"fs\" or \"memory\""),
+    key(
+        "storage.inline_max",
+        "a number of bytes up to \"1MiB\", such as 65536 or \"64KiB\"",
+    ),
+    key("storage.fs.root", PATH),
+    key("storage.fs.reserve", SIZE),
+    key("uploads.expiry", DURATION),
+    key("uploads.max_per_principal", "a number of at least 1"),
+    key("gc.grace", DURATION),
+    key("gc.interval", DURATION),
+    key("gc.untagged", "\"keep\", or an age such as \"30d\""),
+    key("policy.sparse", SWITCH),
+    key("policy.delete", SWITCH),
+    key("tags.history", DURATION),
+    key("log.format", "\"text\" or \"json\""),
+    key(
+        "log.level",
+        "error, warn, info, debug, trace or off, or a filter such as \"info,granary_catalog=debug\"",
+    ),
+    key(
+        "telemetry.otlp_endpoint",
+        "an address such as \"http://127.0.0.1:4318\"",
+    ),
+];
+
+/// The key of that name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Whether `name` is a section, at any depth.
+pub(super) fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
+/// The key that was probably meant: the nearest by spelling, or the same word in another section.
+pub(super) fn nearest(name: &str) -> Option<&'static str> {
+    let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+    let word = name.rsplit('.').next().unwrap_or(name);
+    let by_spelling = KEYS
+        .iter()
+        .map(|key| (distance(name, key.name), key.name))
+        .min()
+        .filter(|(distance, key)| *distance <= 2.max(last(key).len() / 3));
+    let section = name.split('.').next().unwrap_or_default();
+    let same_word = || {
+        KEYS.iter()
+            .find(|key| last(key.name) == word)
+            .map(|key| key.name)
+    };
+    by_spelling
+        .map(|(_, key)| key)
+        .or_else(|| same_word().filter(|_| is_section(section)))
+}
+
+/// The environment variable that sets a key.
+pub(super) fn variable(name: &str) -> String {
+    format!("GRANARY_{}", name.replace('.', "__").to_uppercase())
+}
+
+/// The number of insertions, deletions and replacements between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_that_was_meant() {
+        assert_eq!(nearest("server.lisen"), Some("server.listen"));
+        assert_eq!(nearest("sever.listen"), Some("server.listen"));
+        assert_eq!(nearest("storage.reserve"), Some("storage.fs.reserve"));
+        assert_eq!(nearest("storage.expiry"), Some("uploads.expiry"));
+        assert_eq!(nearest("redis.url"), None);
+        assert_eq!(nearest("colour.scheme"), None);
+    }
+
+    #[test]
+    fn sections_are_told_from_keys() {
+        assert!(is_section("storage") && is_section("storage.fs"));
+        assert!(!is_section("storage.kind") && !is_section("stor"));
+    }
+}

@@ -1,0 +1,338 @@
+//! The types that configuration values are parsed into, once, at the edge.
+
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use actix_web::http::Uri;
+
+use super::units::{parse_duration, show_duration};
+
+/// Why a value was refused. It never holds the value of a key that may carry a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadValue(String);
+
+impl BadValue {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// An address to listen on, `HOST:PORT`; the host may be a name, an IPv4 or a bracketed IPv6 address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen(String);
+
+impl Listen {
+    /// The address when nothing is said.
+    pub(super) fn standard() -> Self {
+        Self("127.0.0.1:5000".to_owned())
+    }
+
+    /// Whether the system chooses the port.
+    pub(super) fn is_any_port(&self) -> bool {
+        self.0.ends_with(":0")
+    }
+
+    /// The socket addresses behind the name.
+    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        Ok(self.0.to_socket_addrs()?.collect())
+    }
+}
+
+impl FromStr for Listen {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or_else(|| BadValue::new(format!("\"{text}\" names no port")))?;
+        if host.is_empty() {
+            return Err(BadValue::new(format!("\"{text}\" names no host")));
+        }
+        if port.parse::<u16>().is_err() {
+            return Err(BadValue::new(format!("\"{port}\" is not a port")));
+        }
+        if host.contains(':') && text.parse::<SocketAddr>().is_err() {
+            return Err(BadValue::new(format!(
+                "\"{host}\" is not a host; an IPv6 address goes in [ ]"
+            )));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The origin under which clients reach the server, without a trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// `scheme://host[:port]`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| BadValue::new("this is not a URL"))?;
+        let (Some(scheme @ ("http" | "https")), Some(authority)) =
+            (uri.scheme_str(), uri.authority())
+        else {
+            return Err(BadValue::new("this is not an http:// or https:// URL"));
+        };
+        if authority.as_str().contains('@') {
+            return Err(BadValue::new("a public URL holds no credentials"));
+        }
+        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+            return Err(BadValue::new(
+                "a registry sits at the root of its host: no path and no query",
+            ));
+        }
+        Ok(Self(format!("{scheme}://{authority}")))
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An http(s) URL that may hold credentials: whatever prints it shows `***` in their place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(Uri);
+
+impl SecretUrl {
+    /// The URL with its credentials, for the one call that needs it.
+    pub fn expose(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl FromStr for SecretUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let uri: Uri = text
+            .parse()
+            .map_err(|_| BadValue::new("this is not a URL"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || uri.host().is_none_or(str::is_empty)
+        {
+            return Err(BadValue::new("this is not an http:// or https:// URL"));
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = self
+            .0
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        write!(f, "{}://", self.0.scheme_str().unwrap_or_default())?;
+        match authority.rsplit_once('@') {
+            Some((_, host)) => write!(f, "***@{host}")?,
+            None => f.write_str(authority)?,
+        }
+        f.write_str(self.0.path())?;
+        if self.0.query().is_some() {
+            f.write_str("?***")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where the catalog lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// `sqlite://PATH`: a file, created when it is missing.
+    Sqlite(PathBuf),
+}
+
+impl DatabaseUrl {
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Sqlite(path) => path,
+        }
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text.split_once("://") {
+            Some(("sqlite", "")) => Err(BadValue::new("\"sqlite://\" names no file")),
+            Some(("sqlite", path)) if path.contains('?') => Err(BadValue::new(
+                "options after \"?\" are not taken from the URL",
+            )),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(path.into())),
+            Some((scheme, _)) => Err(BadValue::new(format!(
+                "the database kind \"{scheme}\" is not known"
+            ))),
+            None => Err(BadValue::new("this is not a database URL")),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
+
+/// What garbage collection does with manifests that no tag names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untagged {
+    /// They stay.
+    Keep,
+    /// They go this long after their last tag was lost.
+    After(Duration),
+}
+
+impl FromStr for Untagged {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        if text == "keep" {
+            Ok(Self::Keep)
+        } else {
+            parse_duration(text).map(Self::After)
+        }
+    }
+}
+
+impl fmt::Display for Untagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keep => f.write_str("keep"),
+            Self::After(age) => f.write_str(&show_duration(*age)),
+        }
+    }
+}
+
+/// The least important level to log, or a full `tracing` filter such as `info,granary_catalog=debug`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLevel(String);
+
+impl LogLevel {
+    /// The level when nothing is said.
+    pub(super) fn standard() -> Self {
+        Self("info".to_owned())
+    }
+
+    /// The filter's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        // A filter takes a bare word as a module's name, so that a misspelt level would silence everything.
+        for part in text.split(',') {
+            if !part.contains(['=', ':', '['])
+                && !LEVELS.contains(&part.trim().to_ascii_lowercase().as_str())
+            {
+                return Err(BadValue::new(format!("\"{part}\" is not a level")));
+            }
+        }
+        tracing_subscriber::EnvFilter::try_new(text)
+            .map_err(|error| BadValue::new(format!("\"{text}\" is not a filter ({error})")))?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_need_a_host_and_a_port() {
+        for text in ["127.0.0.1:5000", "[::1]:0", "localhost:5000"] {
+            assert!(text.parse::<Listen>().is_ok(), "{text}");
+        }
+        for text in ["5000", ":5000", "127.0.0.1", "::1:5000", "127.0.0.1:70000"] {
+            assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_never_printed() {
+        let url: SecretUrl =
+            "https://user:hunter2@collector.example.org:4318/v1/traces?key=hunter2"
+                .parse()
+                .unwrap();
+        assert_eq!(
+            url.to_string(),
+            "https://***@collector.example.org:4318/v1/traces?***"
+        );
+        assert!(!format!("{url:?}").contains("hunter2"));
+        assert!(url.expose().contains("hunter2"));
+        for text in ["ftp://user:hunter2@host/", "user:hunter2@host", "https://"] {
+            let error = text.parse::<SecretUrl>().unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn public_urls_are_origins() {
+        assert_eq!(
+            "https://registry.example.org/"
+                .parse::<PublicUrl>()
+                .unwrap()
+                .as_str(),
+            "https://registry.example.org"
+        );
+        for text in [
+            "registry.example.org",
+            "https://h/registry",
+            "https://u:p@h",
+            "https://h/?a",
+        ] {
+            assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused() {
+        assert!("inof".parse::<LogLevel>().is_err());
+        assert!("info,granary_catalog=debug".parse::<LogLevel>().is_ok());
+        assert!("WARN".parse::<LogLevel>().is_ok());
+    }
+}

@@ -1,0 +1,71 @@
+//! The `granary` command: reads the command line and turns the outcome into an exit code.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use registry_server::{
+    cli::{Cli, Command, ConfigCommand, OutputArgs},
+    config::ConfigError,
+    maintenance, openapi, serve,
+};
+
+/// Bad usage or configuration; clap ends with the same.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed stderr leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "granary: {error:#}");
+            let usage = error.downcast_ref::<ConfigError>().is_some();
+            if usage {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => {
+            let config = args.load()?;
+            let anonymous = config.anonymous(args.allow_anonymous)?;
+            serve::serve(config, anonymous)
+        }
+        Command::Config(ConfigCommand::Check(args)) => check(&args),
+        Command::Config(ConfigCommand::Show(args)) => show(&args),
+        Command::Gc(args) => maintenance::gc(args.config.load()?, &args),
+        Command::Why(args) => maintenance::why(args.config.load()?, &args),
+        Command::Scrub(args) => maintenance::scrub(args.config.load()?, &args),
+        Command::Openapi => print(&openapi::document()?),
+    }
+}
+
+fn check(args: &OutputArgs) -> anyhow::Result<()> {
+    args.config.load()?;
+    print(if args.json {
+        "{\"ok\":true}\n"
+    } else {
+        "the configuration is good\n"
+    })
+}
+
+fn show(args: &OutputArgs) -> anyhow::Result<()> {
+    let config = args.config.load()?;
+    if args.json {
+        print(&format!("{:#}\n", config.to_json()?))
+    } else {
+        print(&config.show()?)
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}

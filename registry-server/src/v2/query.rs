@@ -1,0 +1,87 @@
+//! Query strings. Unknown parameters are ignored, as clients send some that are meant for others (`ns`).
+
+use actix_web::web;
+use granary_oci::Tag;
+
+use super::refusal::Refusal;
+
+/// The pairs of a query string, in order.
+pub(crate) struct Query(Vec<(String, String)>);
+
+/// Most rows of a list that one answer holds (decision 32).
+pub(crate) const MOST_ROWS: u64 = 10_000;
+/// Most tags that one request sets.
+const MOST_TAGS: usize = 100;
+/// Most artifact types that one filter names.
+const MOST_TYPES: usize = 50;
+
+impl Query {
+    pub(crate) fn parse(text: &str) -> Self {
+        if text.is_empty() {
+            return Self(Vec::new());
+        }
+        // A malformed escape decodes to replacement characters, which no parser behind this accepts.
+        Self(web::Query::<Vec<(String, String)>>::from_query(text).map(web::Query::into_inner).unwrap_or_default())
+    }
+
+    /// The first value of `name`.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `n`: how many rows are wanted, clamped.
+    pub(crate) fn rows(&self) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.get("n") else { return Ok(None) };
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits {
+            return Err(Refusal::PageSize(text.chars().take(40).collect()));
+        }
+        Ok(Some(text.parse().unwrap_or(u64::MAX).min(MOST_ROWS)))
+    }
+
+    /// `last`: the row behind which a page begins.
+    pub(crate) fn last(&self) -> &str {
+        self.get("last").unwrap_or_default()
+    }
+
+    /// `tag`: every tag to set.
+    pub(crate) fn tags(&self) -> Result<Vec<Tag>, Refusal> {
+        let mut tags: Vec<Tag> = Vec::new();
+        for text in self.all("tag") {
+            let tag: Tag = text.parse()?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+            if tags.len() > MOST_TAGS {
+                return Err(Refusal::TooManyTags(MOST_TAGS));
+            }
+        }
+        Ok(tags)
+    }
+
+    /// `artifactType`: any of these.
+    pub(crate) fn artifact_types(&self) -> Result<Vec<String>, Refusal> {
+        let types: Vec<String> = self.all("artifactType").filter(|wanted| !wanted.is_empty()).map(str::to_owned).collect();
+        if types.len() > MOST_TYPES {
+            return Err(Refusal::Query("at most 50 artifactType filters can be combined"));
+        }
+        Ok(types)
+    }
+}
+
+/// A value as it stands in a query string.
+pub(crate) fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

@@ -1,0 +1,126 @@
+//! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
+    web,
+};
+use granary_oci::{Algorithm, ContentRange, Digest, RepositoryName};
+use granary_registry::{Chunk, UploadStatus};
+
+use super::{CONTENT_DIGEST, Call, body, refusal::Refusal};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// end-4 and end-11: begins a session, or stores or mounts a blob at once.
+pub(crate) async fn post_upload(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    if call.v2.drain.started() {
+        body::drain(payload).await;
+        return Err(Refusal::Draining);
+    }
+    let algorithm = call.query.get("digest-algorithm").map(str::parse::<Algorithm>).transpose()?;
+    if let Some(digest) = call.query.get("digest") {
+        let digest: Digest = digest.parse()?;
+        let length = body::content_length(call.request);
+        call.registry().push_blob(repository, &call.principal, digest, length, body::pieces(payload)).await?;
+        return Ok(stored(repository, &digest));
+    }
+    if let Some(digest) = call.query.get("mount") {
+        let digest: Digest = digest.parse()?;
+        let from = call.query.get("from").filter(|from| !from.is_empty());
+        let from = from.map(str::parse::<RepositoryName>).transpose()?;
+        if call.registry().mount(&call.principal, repository, from.as_ref(), &digest).await? {
+            return Ok(stored(repository, &digest));
+        }
+    }
+    let status = call.registry().begin_upload(repository, &call.principal, algorithm).await?;
+    Ok(session(StatusCode::ACCEPTED, repository, &status))
+}
+
+/// end-5: appends a chunk, with or without `Content-Range`.
+pub(crate) async fn patch_upload(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    id: &str,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    let chunk = chunk(call)?;
+    let status = call.registry().append(repository, id, chunk, body::pieces(payload)).await?;
+    Ok(session(StatusCode::ACCEPTED, repository, &status))
+}
+
+/// end-6: closes the session with its digest, and perhaps a last chunk.
+pub(crate) async fn put_upload(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    id: &str,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    let chunk = chunk(call)?;
+    let digest = match call.query.get("digest").unwrap_or_default().parse::<Digest>() {
+        Ok(digest) => digest,
+        Err(error) => {
+            // A chunk out of order is told first: that is what the client has to mend first (decision 3).
+            call.registry().expect_chunk(repository, id, chunk).await?;
+            body::drain(payload).await;
+            return Err(error.into());
+        }
+    };
+    call.registry().finish_upload(repository, id, digest, chunk, body::pieces(payload)).await?;
+    Ok(stored(repository, &digest))
+}
+
+/// end-13: where the session stands.
+pub(crate) async fn get_upload(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    id: &str,
+) -> Result<HttpResponse, Refusal> {
+    let status = call.registry().upload_status(repository, id).await?;
+    Ok(session(StatusCode::NO_CONTENT, repository, &status))
+}
+
+/// end-14: ends the session without a blob.
+pub(crate) async fn delete_upload(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    id: &str,
+) -> Result<HttpResponse, Refusal> {
+    call.registry().cancel_upload(repository, id).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn chunk(call: &Call<'_>) -> Result<Chunk, Refusal> {
+    let range = call.header(&header::CONTENT_RANGE).map(str::parse::<ContentRange>).transpose();
+    Ok(Chunk { range: range.map_err(Refusal::ChunkRange)?, length: body::content_length(call.request) })
+}
+
+fn stored(repository: &RepositoryName, digest: &Digest) -> HttpResponse {
+    HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/v2/{repository}/blobs/{digest}")))
+        .insert_header((CONTENT_DIGEST, digest.to_string()))
+        .finish()
+}
+
+fn session(answer: StatusCode, repository: &RepositoryName, status: &UploadStatus) -> HttpResponse {
+    let mut answer = HttpResponse::build(answer);
+    for header in session_headers(repository.as_str(), status) {
+        answer.insert_header(header);
+    }
+    answer.finish()
+}
+
+/// Where a session is and how far it got; zero bytes are written `0-0` (decision 3).
+pub(crate) fn session_headers(repository: &str, status: &UploadStatus) -> Vec<(HeaderName, HeaderValue)> {
+    let location = format!("/v2/{repository}/blobs/uploads/{}", status.id);
+    let range = format!("0-{}", status.received.saturating_sub(1));
+    let headers = [(header::LOCATION, location), (header::RANGE, range), (UPLOAD_UUID, status.id.clone())];
+    headers.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
+}

@@ -37,7 +37,12 @@ pub struct BodyReader {
 impl BodyReader {
     /// Reads this body.
     pub fn new(payload: web::Payload) -> Self {
-        Self { payload, patience: PATIENCE, waited: Duration::ZERO, progress: 0 }
+        Self {
+            payload,
+            patience: PATIENCE,
+            waited: Duration::ZERO,
+            progress: 0,
+        }
     }
 
     /// The next bytes, or `None` at the end.
@@ -46,7 +51,9 @@ impl BodyReader {
             Some(next) => next,
             None => self.wait().await?,
         };
-        let Some(chunk) = next.transpose().map_err(BodyError::Broken)? else { return Ok(None) };
+        let Some(chunk) = next.transpose().map_err(BodyError::Broken)? else {
+            return Ok(None);
+        };
         self.progress += chunk.len();
         if self.progress >= LEAST_PROGRESS {
             self.progress = 0;
@@ -58,7 +65,9 @@ impl BodyReader {
     async fn wait(&mut self) -> Result<Option<Result<Bytes, PayloadError>>, BodyError> {
         let left = self.patience.saturating_sub(self.waited);
         let start = Instant::now();
-        let next = timeout(left, self.payload.next()).await.map_err(|_| BodyError::Stalled)?;
+        let next = timeout(left, self.payload.next())
+            .await
+            .map_err(|_| BodyError::Stalled)?;
         self.waited += start.elapsed();
         Ok(next)
     }
@@ -71,16 +80,29 @@ mod tests {
 
     use super::*;
 
-    async fn reader(chunks: impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + 'static) -> BodyReader {
+    async fn reader(
+        chunks: impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + 'static,
+    ) -> BodyReader {
         let request = TestRequest::default().to_http_request();
-        let mut payload = Payload::Stream { payload: Box::pin(chunks) };
-        let payload = web::Payload::from_request(&request, &mut payload).await.unwrap();
-        BodyReader { patience: Duration::from_millis(100), ..BodyReader::new(payload) }
+        let mut payload = Payload::Stream {
+            payload: Box::pin(chunks),
+        };
+        let payload = web::Payload::from_request(&request, &mut payload)
+            .await
+            .unwrap();
+        BodyReader {
+            patience: Duration::from_millis(100),
+            ..BodyReader::new(payload)
+        }
     }
 
     #[actix_web::test]
     async fn a_body_comes_through_whole() {
-        let mut body = reader(stream::iter([Ok(Bytes::from_static(b"a")), Ok(Bytes::from_static(b"b"))])).await;
+        let mut body = reader(stream::iter([
+            Ok(Bytes::from_static(b"a")),
+            Ok(Bytes::from_static(b"b")),
+        ]))
+        .await;
         assert_eq!(body.next_chunk().await.unwrap().unwrap(), "a");
         assert_eq!(body.next_chunk().await.unwrap().unwrap(), "b");
         assert!(body.next_chunk().await.unwrap().is_none());

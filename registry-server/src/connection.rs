@@ -100,7 +100,9 @@ impl Activity {
 
     /// Counts one tick.
     fn tick(&self) {
-        let count = |ticks: &Cell<u32>, condition: bool| ticks.set(if condition { ticks.get() + 1 } else { 0 });
+        let count = |ticks: &Cell<u32>, condition: bool| {
+            ticks.set(if condition { ticks.get() + 1 } else { 0 })
+        };
         let idle = self.active.get() == 0;
         count(&self.head_ticks, idle && self.head_begun.get());
         count(&self.idle_ticks, idle);
@@ -111,9 +113,21 @@ impl Activity {
     /// What is overdue.
     fn overdue(&self, deadlines: &Deadlines) -> Option<&'static str> {
         [
-            (&self.head_ticks, deadlines.head, "the request head took too long"),
-            (&self.write_ticks, deadlines.write, "the client does not read"),
-            (&self.sending_ticks, deadlines.write, "the client makes no room for the response"),
+            (
+                &self.head_ticks,
+                deadlines.head,
+                "the request head took too long",
+            ),
+            (
+                &self.write_ticks,
+                deadlines.write,
+                "the client does not read",
+            ),
+            (
+                &self.sending_ticks,
+                deadlines.write,
+                "the client makes no room for the response",
+            ),
             (&self.idle_ticks, deadlines.idle, "no request for too long"),
         ]
         .into_iter()
@@ -157,7 +171,10 @@ impl<T> Connection<T> {
     /// Looks whether the connection must end, whenever the stream has nothing to do. `Ok(true)`
     /// ends it in order.
     fn watch(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
-        let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+        let known = self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()));
         if known && !self.timer.is_elapsed() && !self.drain.is_started() {
             return Ok(false);
         }
@@ -168,7 +185,11 @@ impl<T> Connection<T> {
     fn look(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         self.waker = Some(context.waker().clone());
         let closing = Pin::as_mut(&mut self.closing).poll(context).is_ready();
-        let tick = if closing { self.deadlines.closing_tick } else { self.deadlines.tick };
+        let tick = if closing {
+            self.deadlines.closing_tick
+        } else {
+            self.deadlines.tick
+        };
         let soonest = Instant::now() + tick;
         if self.timer.deadline() > soonest {
             self.timer.as_mut().reset(soonest);
@@ -188,7 +209,11 @@ impl<T> Connection<T> {
     }
 
     /// Notes whether a write had to wait, and looks at the deadlines if so.
-    fn written<R>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
+    fn written<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         self.activity.write_blocked.set(result.is_pending());
         if result.is_pending() {
             self.watch(context)?;
@@ -216,7 +241,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Connection<T> {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.written(context, result)

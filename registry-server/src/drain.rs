@@ -71,10 +71,16 @@ pub fn on_signals(drain: Drain) -> io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => "SIGINT",
             };
             if drain.is_started() {
-                tracing::warn!(signal = name, "second signal: ending without waiting for requests");
+                tracing::warn!(
+                    signal = name,
+                    "second signal: ending without waiting for requests"
+                );
                 std::process::exit(1);
             }
-            tracing::info!(signal = name, "draining: running requests finish, new uploads are refused");
+            tracing::info!(
+                signal = name,
+                "draining: running requests finish, new uploads are refused"
+            );
             drain.start();
         }
     })

@@ -1,7 +1,21 @@
 //! The granary binary: HTTP edge, configuration, wiring and commands.
 
+pub mod body;
 pub mod cli;
 pub mod config;
+mod connection;
+pub mod control;
+pub mod drain;
+pub mod edge;
+pub mod health;
+pub mod installation;
+pub mod listener;
 pub mod maintenance;
+pub mod metrics;
 pub mod openapi;
+mod process;
 pub mod serve;
+mod stream;
+pub mod telemetry;
+mod tls;
+pub mod v2;

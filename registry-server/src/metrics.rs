@@ -24,7 +24,9 @@ use prometheus_client::{
 use crate::process::ProcessMetrics;
 
 /// The bounds OpenTelemetry advises for `http.server.request.duration`, in seconds.
-const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const BOUNDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,9 +60,13 @@ impl Series {
     /// Counts one request that took this long and moved so many bytes of bodies.
     pub fn record(&self, took: Duration, received: u64, sent: u64) {
         let seconds = took.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = BOUNDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BOUNDS.len());
         self.buckets[bucket].fetch_add(1, Relaxed);
-        self.micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        self.micros
+            .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
         if received > 0 {
             self.received.fetch_add(received, Relaxed);
         }
@@ -77,7 +83,10 @@ impl Metrics {
         let http = Arc::new(HttpMetrics::default());
         registry.register_collector(Box::new(Arc::clone(&http)));
         registry.register_collector(Box::new(ProcessMetrics));
-        Self { registry: Mutex::new(registry), http }
+        Self {
+            registry: Mutex::new(registry),
+            http,
+        }
     }
 
     /// Registers further metrics: `metrics.register(|registry| registry.register(...))`.
@@ -107,7 +116,11 @@ impl Metrics {
     }
 
     fn series(&self, labels: Labels) -> Arc<Series> {
-        let mut series = self.http.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = self
+            .http
+            .series
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         Arc::clone(series.entry(labels).or_default())
     }
 }
@@ -124,7 +137,13 @@ pub struct SeriesCache(HashMap<(*const u8, &'static str, u16), Arc<Series>>);
 
 impl SeriesCache {
     /// The series of a method, a route's template and a status.
-    pub fn get(&mut self, metrics: &Metrics, method: &Method, route: &'static str, status: StatusCode) -> &Series {
+    pub fn get(
+        &mut self,
+        metrics: &Metrics,
+        method: &Method,
+        route: &'static str,
+        status: StatusCode,
+    ) -> &Series {
         let (method, status) = (method_label(method), status.as_u16());
         // By address: templates are literals, and comparing their text is what this cache saves.
         self.0
@@ -164,7 +183,9 @@ impl Collector for HttpMetrics {
             None,
             MetricType::Histogram,
         )?;
-        each(&series, |labels, series| encode_duration(series, durations.encode_family(labels)?))?;
+        each(&series, |labels, series| {
+            encode_duration(series, durations.encode_family(labels)?)
+        })?;
         let mut received = encoder.encode_descriptor(
             "http_server_request_body_bytes",
             "Bytes of request bodies, as announced by Content-Length",
@@ -205,8 +226,10 @@ fn each(
 
 fn encode_duration(series: &Series, mut encoder: MetricEncoder<'_>) -> fmt::Result {
     let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
-    let buckets: Vec<(f64, u64)> =
-        bounds.zip(&series.buckets).map(|(bound, count)| (bound, count.load(Relaxed))).collect();
+    let buckets: Vec<(f64, u64)> = bounds
+        .zip(&series.buckets)
+        .map(|(bound, count)| (bound, count.load(Relaxed)))
+        .collect();
     let count = buckets.iter().map(|(_, count)| count).sum();
     let seconds = Duration::from_micros(series.micros.load(Relaxed)).as_secs_f64();
     encoder.encode_histogram::<NoLabelSet>(seconds, count, &buckets, None)

@@ -30,7 +30,10 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        #[expect(clippy::cast_precision_loss, reason = "a count of ticks stays far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of ticks stays far below 2^52"
+        )]
         let seconds = |field: usize| Some(number(field)? as f64 / TICKS_PER_SECOND);
         Some(Self {
             cpu_seconds: seconds(14)? + seconds(15)?,
@@ -59,23 +62,51 @@ impl Collector for ProcessMetrics {
             )?;
             ConstCounter::new(stat.cpu_seconds).encode(cpu)?;
             if let Some(boot) = labelled(&read("/proc/stat"), "btime") {
-                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^52")]
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "seconds since 1970 stay far below 2^52"
+                )]
                 let start = boot as f64 + stat.started_seconds;
-                gauge(&mut encoder, "process_start_time_seconds", "Start, since 1970", start)?;
+                gauge(
+                    &mut encoder,
+                    "process_start_time_seconds",
+                    "Start, since 1970",
+                    start,
+                )?;
             }
-            whole(&mut encoder, "process_virtual_memory_bytes", "Address space in use", stat.virtual_bytes)?;
+            whole(
+                &mut encoder,
+                "process_virtual_memory_bytes",
+                "Address space in use",
+                stat.virtual_bytes,
+            )?;
             whole(&mut encoder, "process_threads", "Threads", stat.threads)?;
         }
         if let Some(kilobytes) = labelled(&read("/proc/self/status"), "VmRSS:") {
-            whole(&mut encoder, "process_resident_memory_bytes", "Memory in use", kilobytes * 1024)?;
+            whole(
+                &mut encoder,
+                "process_resident_memory_bytes",
+                "Memory in use",
+                kilobytes * 1024,
+            )?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             // The folder being read is one of them.
             let count = open.count().saturating_sub(1);
-            whole(&mut encoder, "process_open_fds", "Open files and sockets", count as u64)?;
+            whole(
+                &mut encoder,
+                "process_open_fds",
+                "Open files and sockets",
+                count as u64,
+            )?;
         }
         if let Some(limit) = labelled(&read("/proc/self/limits"), "Max open files") {
-            whole(&mut encoder, "process_max_fds", "Most files and sockets that may be open", limit)?;
+            whole(
+                &mut encoder,
+                "process_max_fds",
+                "Most files and sockets that may be open",
+                limit,
+            )?;
         }
         Ok(())
     }
@@ -98,14 +129,22 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let text = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 250 150 13 14 15 16 7 18 1000 4096 99";
-        let stat = Stat { cpu_seconds: 4.0, started_seconds: 10.0, virtual_bytes: 4096, threads: 7 };
+        let stat = Stat {
+            cpu_seconds: 4.0,
+            started_seconds: 10.0,
+            virtual_bytes: 4096,
+            threads: 7,
+        };
         assert_eq!(Stat::parse(text), Some(stat));
         assert_eq!(Stat::parse(""), None);
     }
 
     #[test]
     fn numbers_are_found_by_their_label() {
-        assert_eq!(labelled("Name:\tx\nVmRSS:\t  1234 kB\n", "VmRSS:"), Some(1234));
+        assert_eq!(
+            labelled("Name:\tx\nVmRSS:\t  1234 kB\n", "VmRSS:"),
+            Some(1234)
+        );
         assert_eq!(labelled("Name:\tx\n", "VmRSS:"), None);
     }
 }

@@ -1,8 +1,141 @@
 //! `granary serve`: opens the stores, wires the rooms together and runs until it is told to stop.
 
-use crate::config::{Anonymous, Config};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{App, web};
+use anyhow::Context;
+use granary_registry::Registry;
+use tokio::runtime::Runtime;
+
+use crate::{
+    config::{Anonymous, Config},
+    control,
+    drain::{self, Drain},
+    edge::{Edge, EdgeOptions},
+    health::{self, Health},
+    installation::{DataLock, Installation},
+    listener::Listener,
+    metrics::Metrics,
+    telemetry::Telemetry,
+    v2::{self, V2},
+};
+
+/// How long tasks that outlive their requests may take at the end.
+const LAST_TASKS: Duration = Duration::from_secs(30);
 
 /// Runs the registry until SIGTERM or SIGINT. Starts its own runtime.
 pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
-    anyhow::bail!("not built yet: {} {anonymous:?}", config.server.listen)
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+    let telemetry = Telemetry::start(&config.log, &config.telemetry)?;
+    // Requests run on the workers' own threads; here run the tasks that a disconnect must not cancel.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("granary-work")
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let lock = DataLock::take(&config.data)?.with_context(|| {
+        format!(
+            "another process serves the data folder {}: stop it first, or use another folder with --data",
+            config.data.display()
+        )
+    })?;
+    let installation = runtime.block_on(Installation::open(&config, lock))?;
+    let result = run(&config, anonymous, &runtime, &installation);
+    let registry = installation.registry.clone();
+    let drained = runtime.block_on(tokio::time::timeout(LAST_TASKS, registry.drain()));
+    if drained.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(installation);
+    telemetry.shutdown();
+    result
+}
+
+fn run(config: &Config, anonymous: Anonymous, runtime: &Runtime, installation: &Installation) -> anyhow::Result<()> {
+    let registry = &installation.registry;
+    let drain = Drain::default();
+    let metrics = Arc::new(Metrics::new());
+    let _entered = runtime.enter();
+    let control = control::bind(installation.folder())?;
+    runtime.spawn(control::serve(control, registry.clone()));
+    let collected = registry.clone();
+    let interval = config.gc.interval;
+    runtime.spawn(async move { collected.collect_forever(interval).await });
+    actix_rt::System::new().block_on(listen(config, anonymous, registry, drain, metrics))
+}
+
+async fn listen(
+    config: &Config,
+    anonymous: Anonymous,
+    registry: &Registry,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let listener = Listener::bind(&config.server)?;
+    let own_metrics = match &config.server.metrics_listen {
+        None => true,
+        Some(address) => {
+            let (_, server) = health::serve_metrics(address, Arc::clone(&metrics))
+                .with_context(|| format!("the metrics address {address} cannot be used"))?;
+            actix_rt::spawn(server);
+            false
+        }
+    };
+    actix_rt::spawn(drain::on_signals(drain.clone())?);
+    let probed = registry.clone();
+    let probe = move || -> futures_util::future::BoxFuture<'static, bool> {
+        let registry = probed.clone();
+        Box::pin(async move { registry.catalog().ping().await.is_ok() })
+    };
+    let health = web::Data::new(Health::new(drain.clone(), probe));
+    let v2 = web::Data::new(V2::new(registry.clone(), drain.clone()));
+    let options = EdgeOptions {
+        metrics: Arc::clone(&metrics),
+        drain: drain.clone(),
+        anonymous,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+    };
+    let factory = {
+        let metrics = Arc::clone(&metrics);
+        move || {
+            App::new()
+                .configure(health::configure(health.clone(), own_metrics.then(|| Arc::clone(&metrics))))
+                .app_data(v2.clone())
+                .default_service(web::to(v2::handle))
+                .wrap(Edge::new(options.clone()))
+        }
+    };
+    greet(config, anonymous, &listener)?;
+    Ok(listener.serve(factory, metrics, drain).await?)
+}
+
+/// Says where the registry is and what to try next. Scripts read the first line.
+fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Result<()> {
+    let scheme = if listener.is_tls() { "https" } else { "http" };
+    let addresses = listener.addresses();
+    let mut out = io::stdout().lock();
+    for address in &addresses {
+        writeln!(out, "Granary listens on {scheme}://{address}")?;
+    }
+    writeln!(out, "  data     {}", config.data.display())?;
+    match anonymous {
+        Anonymous::Loopback => writeln!(out, "  access   anyone on this machine may push and pull: there are no accounts")?,
+        Anonymous::Anyone => {
+            writeln!(out, "  access   ANYONE who reaches this address may push, pull and delete (--allow-anonymous)")?;
+        }
+    }
+    if let Some(address) = addresses.first() {
+        let port = address.port();
+        writeln!(out, "Try:")?;
+        writeln!(out, "  docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine")?;
+        writeln!(out, "  curl {scheme}://localhost:{port}/v2/_catalog")?;
+    }
+    out.flush()
 }

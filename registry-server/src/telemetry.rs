@@ -67,16 +67,26 @@ impl Telemetry {
         };
         let spans = traces.as_ref().map(|provider| {
             opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-            let ours = Targets::new().with_target("granary", Level::INFO).with_target("registry_server", Level::INFO);
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("granary")).with_filter(ours)
+            let ours = Targets::new()
+                .with_target("granary", Level::INFO)
+                .with_target("registry_server", Level::INFO);
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("granary"))
+                .with_filter(ours)
         });
-        tracing_subscriber::registry().with(lines(log)).with(spans).try_init()?;
+        tracing_subscriber::registry()
+            .with(lines(log))
+            .with(spans)
+            .try_init()?;
         Ok(Self { traces })
     }
 
     /// Sends the traces that wait. Blocks, so call it after the runtime has ended.
     pub fn shutdown(self) {
-        if let Some(Err(error)) = self.traces.map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT)) {
+        if let Some(Err(error)) = self
+            .traces
+            .map(|traces| traces.shutdown_with_timeout(FLUSH_TIMEOUT))
+        {
             tracing::warn!(%error, "the last traces were not delivered");
         }
     }
@@ -91,19 +101,30 @@ fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
         .with_endpoint(format!("{endpoint}/v1/traces"))
         .build()?;
     let resource = Resource::builder().with_service_name("granary").build();
-    Ok(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(exporter)
+        .build())
 }
 
 /// The layer that writes log lines.
 fn lines(log: &LogConfig) -> impl Layer<Registry> + use<> {
     // The request's span is for traces; its own line says the same. What actix says of malformed
     // requests is no error of ours. What the user names more exactly wins.
-    let filter = format!("{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,opentelemetry=warn,{}", log.level);
+    let filter = format!(
+        "{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,opentelemetry=warn,{}",
+        log.level
+    );
     let filter = EnvFilter::builder().parse_lossy(filter);
     let ansi = io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(ansi);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(ansi);
     match log.format {
-        LogFormat::Text => layer.event_format(Text(Format::default().with_ansi(ansi))).with_filter(filter).boxed(),
+        LogFormat::Text => layer
+            .event_format(Text(Format::default().with_ansi(ansi)))
+            .with_filter(filter)
+            .boxed(),
         LogFormat::Json => layer.event_format(Json).with_filter(filter).boxed(),
     }
 }
@@ -116,10 +137,18 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Some(id) = current_request_id() else { return self.0.format_event(context, writer, event) };
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(id) = current_request_id() else {
+            return self.0.format_event(context, writer, event);
+        };
         let mut line = String::with_capacity(256);
-        self.0.format_event(context, Writer::new(&mut line), event)?;
+        self.0
+            .format_event(context, Writer::new(&mut line), event)?;
         writeln!(writer, "{} request_id={id}", line.trim_end_matches('\n'))
     }
 }
@@ -132,13 +161,22 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut time = String::with_capacity(32);
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let mut fields = Fields(Map::new());
         fields.0.insert("timestamp".to_owned(), time.into());
-        fields.0.insert("level".to_owned(), event.metadata().level().as_str().into());
-        fields.0.insert("target".to_owned(), event.metadata().target().into());
+        fields
+            .0
+            .insert("level".to_owned(), event.metadata().level().as_str().into());
+        fields
+            .0
+            .insert("target".to_owned(), event.metadata().target().into());
         event.record(&mut fields);
         if let Some(id) = current_request_id() {
             fields.0.insert("request_id".to_owned(), id.as_str().into());

@@ -54,7 +54,11 @@ pub(crate) struct Certificate {
 impl Certificate {
     pub(crate) fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(read(cert, key)?);
-        Ok(Arc::new(Self { cert: cert.to_owned(), key: key.to_owned(), current }))
+        Ok(Arc::new(Self {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            current,
+        }))
     }
 
     /// What TLS connections are accepted with; it follows later reloads.
@@ -122,7 +126,9 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         .and_then(Iterator::collect)
         .map_err(at(cert))?;
     if chain.is_empty() {
-        return Err(TlsError::Empty { path: cert.to_owned() });
+        return Err(TlsError::Empty {
+            path: cert.to_owned(),
+        });
     }
     let key = PrivateKeyDer::from_pem_file(key).map_err(at(key))?;
     let key = CertifiedKey::new(chain, ring::sign::any_supported_type(&key)?);

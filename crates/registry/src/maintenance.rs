@@ -58,16 +58,19 @@ impl Progress {
         }
     }
 
-    pub(crate) fn say(&self, stage: &str) {
+    /// Tells of a new stage, an advance, or both.
+    pub fn tell(&self, stage: Option<&str>, by: u64) {
         if let Some(listener) = &self.listener {
-            listener(Some(stage), 0);
+            listener(stage, by);
         }
     }
 
+    pub(crate) fn say(&self, stage: &str) {
+        self.tell(Some(stage), 0);
+    }
+
     pub(crate) fn advance(&self, by: u64) {
-        if let Some(listener) = &self.listener {
-            listener(None, by);
-        }
+        self.tell(None, by);
     }
 }
 

@@ -31,7 +31,12 @@ impl RequestId {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let number = next_random();
         let mut text = [0; MAX_LENGTH];
-        for (place, digit) in text.iter_mut().zip(number.to_be_bytes().iter().flat_map(|byte| [byte >> 4, byte & 15])) {
+        for (place, digit) in text.iter_mut().zip(
+            number
+                .to_be_bytes()
+                .iter()
+                .flat_map(|byte| [byte >> 4, byte & 15]),
+        ) {
             *place = DIGITS[usize::from(digit)];
         }
         Self { length: 16, text }
@@ -45,7 +50,10 @@ impl RequestId {
         }
         let mut text = [0; MAX_LENGTH];
         text[..id.len()].copy_from_slice(id);
-        Some(Self { length: u8::try_from(id.len()).ok()?, text })
+        Some(Self {
+            length: u8::try_from(id.len()).ok()?,
+            text,
+        })
     }
 
     /// The id as text.
@@ -83,7 +91,7 @@ fn next_random() -> u64 {
 }
 
 /// What is known of a request while it runs.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
     pub(super) id: RequestId,
     pub(super) route: &'static str,
@@ -129,7 +137,10 @@ pub fn set_route(route: &'static str) {
 
 /// Carries the current request's scope into a future that runs in another task.
 pub fn in_request<F: Future>(future: F) -> InRequest<F> {
-    InRequest { future, scope: CURRENT.get() }
+    InRequest {
+        future,
+        scope: CURRENT.get(),
+    }
 }
 
 pin_project! {
@@ -159,9 +170,19 @@ mod tests {
 
     #[test]
     fn ids_of_clients_are_taken_only_when_harmless() {
-        assert_eq!(RequestId::from_client(b"a.B-9_").unwrap().as_str(), "a.B-9_");
+        assert_eq!(
+            RequestId::from_client(b"a.B-9_").unwrap().as_str(),
+            "a.B-9_"
+        );
         assert!(RequestId::from_client(&[b'a'; 64]).is_some());
-        for id in [&b""[..], b"a b", b"a\nb", b"\x1b[31m", "ü".as_bytes(), &[b'a'; 65]] {
+        for id in [
+            &b""[..],
+            b"a b",
+            b"a\nb",
+            b"\x1b[31m",
+            "ü".as_bytes(),
+            &[b'a'; 65],
+        ] {
             assert!(RequestId::from_client(id).is_none(), "{id:?}");
         }
     }
@@ -176,8 +197,14 @@ mod tests {
 
     #[test]
     fn scopes_nest_and_keep_the_route_a_handler_set() {
-        let mut outer = Scope { id: RequestId::random(), route: UNNAMED_ROUTE };
-        let mut inner = Scope { id: RequestId::random(), route: UNNAMED_ROUTE };
+        let mut outer = Scope {
+            id: RequestId::random(),
+            route: UNNAMED_ROUTE,
+        };
+        let mut inner = Scope {
+            id: RequestId::random(),
+            route: UNNAMED_ROUTE,
+        };
         outer.enter(|| {
             inner.enter(|| set_route("/inner"));
             assert_eq!(current_request_id(), Some(outer_id()));

@@ -1,6 +1,6 @@
 //! Request bodies: bounded in size and in patience.
 
-use std::{pin::pin, time::Duration};
+use std::pin::pin;
 
 use actix_web::{HttpRequest, http::header, web};
 use bytes::{Bytes, BytesMut};
@@ -9,9 +9,8 @@ use granary_oci::ManifestError;
 use granary_registry::{BodyError, RegistryError};
 
 use super::refusal::Refusal;
+use crate::body::{self, BodyReader};
 
-/// Longest wait for the next bytes of a body (decision 41).
-const STALL: Duration = Duration::from_secs(30);
 /// Most bytes read from a body whose request is refused early, so that the client gets to read why.
 const DRAINED: usize = 1 << 20;
 
@@ -22,13 +21,13 @@ pub(crate) fn content_length(request: &HttpRequest) -> Option<u64> {
 
 /// The body piece by piece, each in time.
 pub(crate) fn pieces(payload: web::Payload) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin {
-    Box::pin(stream::unfold(Some(payload), |payload| async move {
-        let mut payload = payload?;
-        match tokio::time::timeout(STALL, payload.next()).await {
-            Err(_) => Some((Err(BodyError::Stalled), None)),
+    Box::pin(stream::unfold(Some(BodyReader::new(payload)), |reader| async move {
+        let mut reader = reader?;
+        match reader.next_chunk().await {
             Ok(None) => None,
-            Ok(Some(Err(_))) => Some((Err(BodyError::Cut), None)),
-            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(payload))),
+            Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+            Err(body::BodyError::Stalled) => Some((Err(BodyError::Stalled), None)),
+            Err(_) => Some((Err(BodyError::Cut), None)),
         }
     }))
 }

@@ -14,7 +14,7 @@ mod route;
 mod uploads;
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse,
     http::{Method, header::HeaderName},
     web,
 };
@@ -23,7 +23,7 @@ use granary_registry::{Decision, Principal, Registry, RegistryError, decide};
 use tokio::sync::Semaphore;
 
 use self::{query::Query, refusal::Refusal, route::Route};
-use crate::edge::{Drain, RouteLabel};
+use crate::{drain::Drain, edge::set_route};
 
 /// `Docker-Content-Digest`
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -59,7 +59,7 @@ struct Call<'r> {
 pub async fn handle(request: HttpRequest, payload: web::Payload, v2: web::Data<V2>) -> HttpResponse {
     let route = Route::parse(request.path());
     let label = route.map_or("/v2/{unknown}", Route::label);
-    request.extensions_mut().insert(RouteLabel(label));
+    set_route(label);
     let answer = match route {
         Some(route) => dispatch(route, &request, payload, &v2).await,
         None => Err(Refusal::NoEndpoint),

@@ -25,7 +25,7 @@ impl Query {
     }
 
     /// The first value of `name`.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get<'q>(&'q self, name: &'q str) -> Option<&'q str> {
         self.all(name).next()
     }
 

@@ -21,7 +21,7 @@ pub(crate) async fn post_upload(
     repository: &RepositoryName,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
-    if call.v2.drain.started() {
+    if call.v2.drain.is_started() {
         body::drain(payload).await;
         return Err(Refusal::Draining);
     }

@@ -1,0 +1,272 @@
+//! What is remembered of a request while it runs, and told when it has ended.
+
+use std::{
+    fmt::{self, Write},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Instant,
+};
+
+use actix_web::{
+    dev::ServiceRequest,
+    http::{
+        Method, StatusCode, Uri,
+        header::{HeaderMap, HeaderName},
+    },
+};
+use opentelemetry::propagation::Extractor;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::{config::IpNet, connection::Activity, metrics::method_label};
+
+use super::{Scope, Worker, announced_length};
+
+/// The target of the span around a request, which is for traces and not for the log.
+pub const REQUEST_TARGET: &str = "granary::request";
+
+/// The status of a request whose client left before there was an answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// The longest part of a path that is logged.
+const LOGGED_PATH: usize = 256;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A request that is being answered; dropped when the last byte of the answer was handed over.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) scope: Scope,
+    pub(super) worker: Rc<Worker>,
+    /// Of the answer; until there is one, that of a client that left.
+    pub(super) status: StatusCode,
+    /// The body came to its end.
+    pub(super) complete: bool,
+    /// The body broke off on our side.
+    pub(super) body_failed: bool,
+    method: Method,
+    uri: Uri,
+    client: Option<IpAddr>,
+    received: u64,
+    sent: u64,
+    sending: bool,
+    started: Instant,
+    activity: Option<Rc<Activity>>,
+    span: Span,
+}
+
+impl Running {
+    pub(super) fn start(request: &ServiceRequest, scope: Scope, worker: &Rc<Worker>) -> Self {
+        let activity = request.conn_data::<Rc<Activity>>().cloned();
+        if let Some(activity) = &activity {
+            activity.request_started();
+        }
+        worker.options.metrics.request_started();
+        let head = request.head();
+        let bodiless = matches!(head.method, Method::GET | Method::HEAD);
+        Self {
+            scope,
+            worker: Rc::clone(worker),
+            status: StatusCode::from_u16(CLIENT_LEFT).unwrap_or(StatusCode::BAD_REQUEST),
+            complete: false,
+            body_failed: false,
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            client: client(
+                head.peer_addr,
+                &head.headers,
+                &worker.options.trusted_proxies,
+            ),
+            received: if bodiless {
+                0
+            } else {
+                announced_length(&head.headers)
+            },
+            sent: 0,
+            sending: false,
+            started: Instant::now(),
+            activity,
+            span: span(request, scope),
+        }
+    }
+
+    /// Does a part of the request's work in its scope.
+    pub(super) fn enter<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let Self { scope, span, .. } = self;
+        scope.enter(|| span.in_scope(work))
+    }
+
+    /// Bytes of the body were handed over.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        self.sending = true;
+        if let Some(activity) = &self.activity {
+            activity.body_waits_for_client();
+        }
+    }
+
+    /// The client took what it was given.
+    pub(super) fn client_made_room(&mut self) {
+        if std::mem::take(&mut self.sending)
+            && let Some(activity) = &self.activity
+        {
+            activity.client_made_room();
+        }
+    }
+
+    fn log(&self) {
+        let status = self.status.as_u16();
+        let method = method_label(&self.method);
+        let path = Path(self.uri.path());
+        let client = self.client.map(tracing::field::display);
+        let milliseconds = self.started.elapsed().as_micros() as f64 / 1000.0;
+        let sent = self.sent;
+        if status >= 500 || self.body_failed {
+            let what = if self.body_failed {
+                "the answer broke off"
+            } else {
+                "failed"
+            };
+            tracing::error!(method, %path, status, sent, milliseconds, client, "{what}");
+        } else {
+            let what = if status == CLIENT_LEFT {
+                "the client left"
+            } else {
+                "answered"
+            };
+            if self.is_write() {
+                tracing::info!(method, %path, status, sent, milliseconds, client, "{what}");
+            } else {
+                tracing::debug!(method, %path, status, sent, milliseconds, client, "{what}");
+            }
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(
+            self.method,
+            Method::PUT | Method::POST | Method::PATCH | Method::DELETE
+        )
+    }
+
+    fn trace(&self) {
+        if self.span.is_disabled() {
+            return;
+        }
+        let method = method_label(&self.method);
+        self.span
+            .record("otel.name", format!("{method} {}", self.scope.route));
+        self.span.record("http.route", self.scope.route);
+        self.span
+            .record("http.response.status_code", self.status.as_u16());
+        if self.status.is_server_error() || self.body_failed {
+            self.span.record("otel.status_code", "ERROR");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.client_made_room();
+        if let Some(activity) = &self.activity {
+            activity.request_ended();
+        }
+        let worker = Rc::clone(&self.worker);
+        let metrics = &worker.options.metrics;
+        metrics.request_ended();
+        if std::thread::panicking() && self.status.as_u16() == CLIENT_LEFT {
+            self.status = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        if let Ok(mut series) = worker.series.try_borrow_mut() {
+            series
+                .get(metrics, &self.method, self.scope.route, self.status)
+                .record(self.started.elapsed(), self.received, self.sent);
+        }
+        self.trace();
+        let mut scope = self.scope;
+        scope.enter(|| self.log());
+    }
+}
+
+/// The address of the client, as far as it can be believed: the peer, or what the nearest trusted
+/// proxy says of it.
+fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+    let peer = peer?.ip().to_canonical();
+    let believed = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
+    if trusted.is_empty() || !believed(peer) {
+        return Some(peer);
+    }
+    let lists: Vec<&str> = headers
+        .get_all(FORWARDED_FOR)
+        .filter_map(|list| list.to_str().ok())
+        .collect();
+    let mut nearest = peer;
+    for address in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        let Ok(address) = address.trim().parse() else {
+            break;
+        };
+        nearest = address;
+        if !believed(nearest) {
+            break;
+        }
+    }
+    Some(nearest)
+}
+
+/// The span of a request; disabled unless traces are exported.
+fn span(request: &ServiceRequest, scope: Scope) -> Span {
+    if !tracing::span_enabled!(target: REQUEST_TARGET, tracing::Level::INFO) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: REQUEST_TARGET,
+        "request",
+        otel.name = tracing::field::Empty,
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = method_label(request.method()),
+        http.route = tracing::field::Empty,
+        http.response.status_code = tracing::field::Empty,
+        url.path = %Path(request.path()),
+        request_id = %scope.id,
+    );
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| {
+        propagator.extract(&Headers(request.headers()))
+    });
+    // It fails only when no traces are exported.
+    let _ = span.set_parent(parent);
+    span
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+/// A path as it may stand in a log: bounded, and without control characters.
+pub(super) struct Path<'a>(pub(super) &'a str);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.floor_char_boundary(LOGGED_PATH);
+        for character in self.0[..end].chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?
+            } else {
+                f.write_char(character)?
+            }
+        }
+        if end < self.0.len() {
+            f.write_str("...")
+        } else {
+            Ok(())
+        }
+    }
+}

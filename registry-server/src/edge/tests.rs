@@ -1,0 +1,179 @@
+use actix_web::{
+    App, HttpResponse, HttpResponseBuilder,
+    http::StatusCode,
+    test::{self, TestRequest},
+    web,
+};
+
+use super::{record::Path, *};
+
+fn options(anonymous: Anonymous) -> EdgeOptions {
+    EdgeOptions {
+        metrics: Arc::default(),
+        drain: Drain::default(),
+        anonymous,
+        trusted_proxies: Vec::new(),
+    }
+}
+
+async fn answer(options: &EdgeOptions, request: TestRequest) -> (StatusCode, HeaderMap, Bytes) {
+    let app = App::new()
+        .route(
+            "/ok",
+            web::to(|| async {
+                set_route("/ok");
+                HttpResponse::Ok().body("hello")
+            }),
+        )
+        .route(
+            "/broken",
+            web::to(|| async { HttpResponseBuilder::new(StatusCode::BAD_GATEWAY).finish() }),
+        )
+        .wrap(Edge::new(options.clone()));
+    let app = test::init_service(app).await;
+    let response = test::call_service(&app, request.to_request()).await;
+    (
+        response.status(),
+        response.headers().clone(),
+        test::read_body(response).await,
+    )
+}
+
+#[actix_web::test]
+async fn every_answer_carries_a_request_id() {
+    let options = options(Anonymous::Anyone);
+    for (path, status) in [("/ok", 200), ("/broken", 502), ("/missing", 404)] {
+        let (got, headers, _) = answer(&options, TestRequest::with_uri(path)).await;
+        assert_eq!(got.as_u16(), status);
+        assert_eq!(headers.get(REQUEST_ID).unwrap().len(), 16);
+        assert_eq!(headers.get(X_CONTENT_TYPE_OPTIONS).unwrap(), "nosniff");
+    }
+    let given = TestRequest::with_uri("/ok").insert_header(("x-request-id", "from.client-1"));
+    assert_eq!(
+        answer(&options, given).await.1.get(REQUEST_ID).unwrap(),
+        "from.client-1"
+    );
+    let harmful = TestRequest::with_uri("/ok").insert_header(("x-request-id", "a b"));
+    assert_eq!(
+        answer(&options, harmful)
+            .await
+            .1
+            .get(REQUEST_ID)
+            .unwrap()
+            .len(),
+        16
+    );
+}
+
+#[actix_web::test]
+async fn requests_are_counted_when_their_body_has_ended() {
+    let options = options(Anonymous::Anyone);
+    answer(&options, TestRequest::with_uri("/ok")).await;
+    answer(&options, TestRequest::with_uri("/ok")).await;
+    answer(
+        &options,
+        TestRequest::post()
+            .uri("/missing")
+            .insert_header(("content-length", "7")),
+    )
+    .await;
+    let text = options.metrics.render().unwrap();
+    let labels = |method: &str, route: &str, status: &str| {
+        format!(
+            "{{http_request_method=\"{method}\",http_route=\"{route}\",http_response_status_code=\"{status}\""
+        )
+    };
+    for line in [
+        "http_server_active_requests 0".to_owned(),
+        format!(
+            "http_server_request_duration_seconds_count{}}} 2",
+            labels("GET", "/ok", "200")
+        ),
+        format!(
+            "http_server_request_duration_seconds_bucket{},le=\"+Inf\"}} 2",
+            labels("GET", "/ok", "200").replace('{', "{")
+        ),
+        format!(
+            "http_server_response_body_bytes_total{}}} 10",
+            labels("GET", "/ok", "200")
+        ),
+        format!(
+            "http_server_request_body_bytes_total{}}} 7",
+            labels("POST", "other", "404")
+        ),
+    ] {
+        let ordered = line.contains("le=") || text.contains(&line);
+        assert!(ordered, "{line} is not in\n{text}");
+    }
+    assert!(text.contains("process_resident_memory_bytes"), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[actix_web::test]
+async fn encoded_bodies_are_refused() {
+    let options = options(Anonymous::Anyone);
+    let gzip = || {
+        TestRequest::put()
+            .uri("/ok")
+            .insert_header(("content-encoding", "gzip"))
+    };
+    let (status, headers, body) =
+        answer(&options, gzip().insert_header(("content-length", "3"))).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(headers.contains_key(REQUEST_ID));
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["errors"][0]["code"], "UNSUPPORTED");
+    assert_eq!(answer(&options, gzip()).await.0, StatusCode::OK);
+    let identity = TestRequest::put()
+        .uri("/ok")
+        .insert_header(("content-encoding", "Identity"));
+    assert_eq!(
+        answer(&options, identity.insert_header(("content-length", "3")))
+            .await
+            .0,
+        StatusCode::OK
+    );
+}
+
+#[actix_web::test]
+async fn anonymous_use_on_loopback_ends_with_a_proxy_or_a_foreign_name() {
+    for (header, value) in [
+        ("host", "registry.example.org"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "192.0.2.1"),
+    ] {
+        let request = || {
+            TestRequest::with_uri("/ok")
+                .insert_header(("host", "localhost:5000"))
+                .insert_header((header, value))
+        };
+        let (status, _, body) = answer(&options(Anonymous::Loopback), request()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{header}");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["errors"][0]["code"], "DENIED");
+        assert!(
+            body["errors"][0]["message"]
+                .as_str()
+                .unwrap()
+                .contains("--allow-anonymous")
+        );
+        assert_eq!(
+            answer(&options(Anonymous::Anyone), request()).await.0,
+            StatusCode::OK
+        );
+    }
+    let local = TestRequest::with_uri("/ok").insert_header(("host", "127.0.0.1:5000"));
+    assert_eq!(
+        answer(&options(Anonymous::Loopback), local).await.0,
+        StatusCode::OK
+    );
+}
+
+#[::core::prelude::v1::test]
+fn logged_paths_are_short_and_harmless() {
+    assert_eq!(Path("/v2/\u{1b}[31m/x").to_string(), "/v2/\\u{1b}[31m/x");
+    let long = format!("/{}", "a".repeat(1000));
+    assert_eq!(Path(&long).to_string().len(), 259);
+}

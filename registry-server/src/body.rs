@@ -75,6 +75,7 @@ impl BodyReader {
 
 #[cfg(test)]
 mod tests {
+    use actix_http::BoxedPayloadStream;
     use actix_web::{FromRequest, dev::Payload, test::TestRequest};
     use futures_util::stream;
 
@@ -84,9 +85,8 @@ mod tests {
         chunks: impl futures_util::Stream<Item = Result<Bytes, PayloadError>> + 'static,
     ) -> BodyReader {
         let request = TestRequest::default().to_http_request();
-        let mut payload = Payload::Stream {
-            payload: Box::pin(chunks),
-        };
+        let chunks: BoxedPayloadStream = Box::pin(chunks);
+        let mut payload = Payload::Stream { payload: chunks };
         let payload = web::Payload::from_request(&request, &mut payload)
             .await
             .unwrap();

@@ -50,10 +50,6 @@ impl Drain {
         self.0.closing.cancel();
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
-        self.0.closing.is_cancelled()
-    }
-
     pub(crate) fn closing(&self) -> WaitForCancellationFutureOwned {
         self.0.closing.clone().cancelled_owned()
     }

@@ -32,7 +32,7 @@ pub struct ManifestPut {
     pub tags: Vec<Tag>,
     /// What must hold of every one of them.
     pub precondition: Precondition,
-    /// Whether an index may list manifests that are not there.
+    /// Whether it may refer to content that is not there.
     pub sparse: bool,
     /// Who does it.
     pub principal: String,
@@ -177,11 +177,10 @@ async fn missing(
     put: &ManifestPut,
     blobs: &HashMap<Digest, i64>,
 ) -> Result<Vec<Digest>, CatalogError> {
-    let needed = |edge: &&Edge| match edge.kind {
-        EdgeKind::Content => true,
-        EdgeKind::Child => !put.sparse,
-        EdgeKind::Optional => false,
-    };
+    if put.sparse {
+        return Ok(Vec::new());
+    }
+    let needed = |edge: &&Edge| edge.kind != EdgeKind::Optional;
     let open: Vec<Edge> = put
         .manifest
         .edges

@@ -87,7 +87,7 @@ pub enum ManifestError {
 pub enum EdgeKind {
     /// `config`, `layers[]`, `blobs[]`: must be in the repository.
     Content,
-    /// `manifests[]` of an index: must be in the repository unless sparse indexes are allowed.
+    /// `manifests[]` of an index: must be in the repository.
     Child,
     /// A layer that is not meant to be distributed, or a descriptor in a place no specification names: may be missing.
     Optional,

@@ -36,7 +36,7 @@ pub struct Rules {
     pub uploads_per_principal: u64,
     /// After how long without a byte a second writer may take a session over.
     pub silence: Duration,
-    /// Whether an index may list manifests that are not there.
+    /// Whether manifests may refer to content that is not there.
     pub sparse: bool,
     /// Whether anything may be deleted through the API.
     pub delete: bool,

@@ -25,7 +25,7 @@ conformance: build ## real clients and the OCI suite against this tree (CLIENTS=
 	conformance/suite.sh
 
 bench: ## measure this tree and its peers
-	bench/run.sh $(ARGS)
+	bench/run.py $(ARGS)
 
 openapi: ## write openapi/registry.json anew
 	@mkdir -p openapi

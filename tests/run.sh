@@ -80,7 +80,7 @@ clients() {
 step "tools" conformance/tools.sh
 step "format" cargo fmt --all --check
 step "lints" cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
-if step "build" cargo build "${locked[@]}" --workspace; then
+if step "build" cargo test "${locked[@]}" --workspace --no-run; then
   cargo_tests
   step "fuzzing" fuzz/run.sh
   clients

@@ -1,1 +1,31 @@
 //! The integration tests.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod harness;
+
+mod catalog;
+mod collect;
+mod configuration;
+mod deletes;
+mod manifest_forms;
+mod manifests;
+mod mount;
+mod operations;
+mod power_loss_image;
+mod pull;
+mod ranges;
+mod referrers;
+mod scrub;
+mod smuggling;
+mod swaps;
+mod tags;
+mod threats;
+mod tls;
+mod upload;
+mod upload_order;
+mod upload_resume;

@@ -1,0 +1,9 @@
+//! What the use cases promise, over a real catalog and a real store.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod cache;
+mod gate;
+mod model;
+mod races;
+mod sessions;
+mod world;

@@ -1,0 +1,190 @@
+//! A registry to test, and short ways to use it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use granary_blobs::FileStore;
+use granary_catalog::Catalog;
+use granary_oci::{ByteRange, Digest, Reference, RepositoryName, Tag};
+use granary_registry::{
+    BlobBody, BodyError, Chunk, ManifestRequest, Precondition, Principal, Progress, PutManifest,
+    Registry, RegistryError, Rules, StoredManifest, Untagged,
+};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+pub(crate) const WHO: Principal = Principal::Anonymous;
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// Larger than what these tests keep inline.
+pub(crate) const LARGE: usize = 200;
+
+/// Rules under which everything unneeded goes at once.
+pub(crate) fn no_grace() -> Rules {
+    Rules {
+        inline_max: 64,
+        grace: Duration::ZERO,
+        read_grace: Duration::ZERO,
+        untagged: Untagged::Keep,
+        ..Rules::default()
+    }
+}
+
+/// A folder with a catalog and a store in it, and a registry over them.
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) registry: Registry,
+}
+
+pub(crate) async fn open(folder: &Path, rules: Rules) -> Registry {
+    let catalog = Catalog::open_sqlite(&folder.join("catalog.db")).await.unwrap();
+    let store = FileStore::open(&folder.join("blobs"), 0).unwrap();
+    Registry::open(catalog, Box::new(store), rules).await.unwrap()
+}
+
+impl World {
+    pub(crate) async fn new(rules: Rules) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = open(folder.path(), rules).await;
+        Self { folder, registry }
+    }
+
+    /// The same installation after a restart under other rules.
+    pub(crate) async fn restarted(self, rules: Rules) -> Self {
+        let Self { folder, registry } = self;
+        registry.drain().await;
+        drop(registry);
+        let registry = open(folder.path(), rules).await;
+        Self { folder, registry }
+    }
+
+    /// Objects that lie in the store.
+    pub(crate) fn objects(&self) -> usize {
+        let prefixes = std::fs::read_dir(self.folder.path().join("blobs")).unwrap();
+        let folders = prefixes.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+        folders.map(|path| std::fs::read_dir(path).unwrap().count()).sum()
+    }
+}
+
+pub(crate) fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// Content that differs by `number`.
+pub(crate) fn content(number: usize, length: usize) -> Bytes {
+    let mut bytes = vec![b'.'; length];
+    let text = number.to_string();
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    bytes.into()
+}
+
+/// A body that comes whole.
+pub(crate) fn body(bytes: Bytes) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Unpin {
+    stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))
+}
+
+/// A body that comes as the test sends it.
+pub(crate) fn slow_body() -> (
+    mpsc::UnboundedSender<Bytes>,
+    impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Unpin,
+) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        let piece: Bytes = receiver.recv().await?;
+        Some((Ok(piece), receiver))
+    });
+    (sender, Box::pin(body))
+}
+
+pub(crate) async fn push(registry: &Registry, repository: &str, bytes: &Bytes) -> Result<Digest, RegistryError> {
+    let digest = Digest::sha256(bytes);
+    let length = Some(bytes.len() as u64);
+    registry.push_blob(&name(repository), &WHO, digest, length, body(bytes.clone())).await?;
+    Ok(digest)
+}
+
+pub(crate) async fn begin(registry: &Registry, repository: &str) -> String {
+    registry.begin_upload(&name(repository), &WHO, None).await.unwrap().id
+}
+
+pub(crate) async fn append(registry: &Registry, repository: &str, id: &str, bytes: &Bytes) -> Result<u64, RegistryError> {
+    let status = registry.append(&name(repository), id, Chunk::default(), body(bytes.clone())).await?;
+    Ok(status.received)
+}
+
+/// Closes a session without another byte.
+pub(crate) async fn finish(registry: &Registry, repository: &str, id: &str, whole: &[u8]) -> Result<Digest, RegistryError> {
+    let digest = Digest::sha256(whole);
+    registry.finish_upload(&name(repository), id, digest, Chunk::default(), body(Bytes::new())).await?;
+    Ok(digest)
+}
+
+/// An image manifest with `layers`.
+pub(crate) fn image(layers: &[(Digest, usize)]) -> Bytes {
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|(digest, size)| serde_json::json!({"mediaType": "application/x", "digest": digest.to_string(), "size": size}))
+        .collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers,
+    });
+    manifest.to_string().into()
+}
+
+/// Puts a manifest under a tag or digest.
+pub(crate) async fn put(registry: &Registry, repository: &str, reference: &str, body: &Bytes) -> Result<PutManifest, RegistryError> {
+    let request = ManifestRequest {
+        repository: name(repository),
+        reference: reference.parse().unwrap(),
+        tags: Vec::new(),
+        content_type: None,
+        precondition: Precondition::None,
+        body: body.clone(),
+    };
+    registry.put_manifest(&WHO, request).await
+}
+
+pub(crate) async fn resolve(registry: &Registry, repository: &str, reference: &str) -> Result<Arc<StoredManifest>, RegistryError> {
+    let reference: Reference = reference.parse().unwrap();
+    registry.resolve(&WHO, &name(repository), &reference).await
+}
+
+/// The bytes of a blob, or that there is none. Anything else is a failure of the test.
+pub(crate) async fn pull(registry: &Registry, repository: &str, digest: &Digest) -> Option<Bytes> {
+    let blob = match registry.blob(&name(repository), digest).await {
+        Ok(blob) => blob,
+        Err(RegistryError::BlobUnknown(_)) => return None,
+        Err(error) => panic!("{digest}: {error}"),
+    };
+    let Some(last) = blob.size.checked_sub(1) else { return Some(Bytes::new()) };
+    Some(read(registry, digest, &blob, ByteRange { first: 0, last }).await)
+}
+
+pub(crate) async fn read(
+    registry: &Registry,
+    digest: &Digest,
+    blob: &granary_registry::StoredBlob,
+    range: ByteRange,
+) -> Bytes {
+    match registry.read_blob(digest, blob, range).await.unwrap() {
+        BlobBody::Bytes(bytes) => bytes,
+        BlobBody::Stream(mut pieces) => {
+            let mut whole = Vec::new();
+            while let Some(piece) = pieces.next().await {
+                whole.extend_from_slice(&piece.unwrap());
+            }
+            whole.into()
+        }
+    }
+}
+
+/// One pass of garbage collection.
+pub(crate) async fn collect(registry: &Registry) -> granary_registry::CollectionReport {
+    let report = registry.collect(false, &Progress::silent()).await.unwrap();
+    assert!(!report.skipped, "the clock of this machine jumped");
+    report
+}

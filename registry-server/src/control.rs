@@ -66,7 +66,8 @@ pub fn bind(folder: &Path) -> anyhow::Result<UnixListener> {
     {
         return Err(error).with_context(|| format!("{} cannot be replaced", path.display()));
     }
-    let listener = UnixListener::bind(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("{} cannot be opened", path.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -95,15 +96,26 @@ pub async fn serve(listener: UnixListener, registry: Registry) {
 async fn answer(stream: UnixStream, registry: Registry) -> anyhow::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(tokio::io::AsyncReadExt::take(reader, REQUEST)).read_line(&mut line).await?;
+    BufReader::new(tokio::io::AsyncReadExt::take(reader, REQUEST))
+        .read_line(&mut line)
+        .await?;
     let work: Maintenance = match serde_json::from_str(&line) {
         Ok(work) => work,
-        Err(error) => return say(&mut writer, &Message::Failed(format!("not a command: {error}"))).await,
+        Err(error) => {
+            return say(
+                &mut writer,
+                &Message::Failed(format!("not a command: {error}")),
+            )
+            .await;
+        }
     };
     let (sender, mut messages) = mpsc::channel(BACKLOG);
     let progress = Progress::new(move |stage, by| {
         // A reader that is slow misses steps of the bar, nothing else.
-        let _ = sender.try_send(Message::Progress { stage: stage.map(str::to_owned), by });
+        let _ = sender.try_send(Message::Progress {
+            stage: stage.map(str::to_owned),
+            by,
+        });
     });
     let mut done = Box::pin(async move { registry.maintain(work, &progress).await });
     let result = loop {
@@ -128,9 +140,12 @@ async fn say(writer: &mut (impl AsyncWriteExt + Unpin), message: &Message) -> an
 /// Has the server that holds `folder` do `work`.
 pub async fn ask(folder: &Path, work: &Maintenance, progress: &Progress) -> anyhow::Result<Value> {
     let path = socket_path(folder)?;
-    let stream = UnixStream::connect(&path)
-        .await
-        .with_context(|| format!("the data folder is in use, but no server answers at {}", path.display()))?;
+    let stream = UnixStream::connect(&path).await.with_context(|| {
+        format!(
+            "the data folder is in use, but no server answers at {}",
+            path.display()
+        )
+    })?;
     let (reader, mut writer) = stream.into_split();
     let mut request = serde_json::to_vec(work)?;
     request.push(b'\n');

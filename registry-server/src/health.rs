@@ -86,12 +86,16 @@ pub fn serve_metrics(
     Ok((server.addrs(), server.run()))
 }
 
-async fn get_live() -> impl Responder {
+/// Whether the process runs.
+#[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "it runs")))]
+pub(crate) async fn get_live() -> impl Responder {
     set_route("/health/live");
     HttpResponse::Ok().json(serde_json::json!({"status": "live"}))
 }
 
-async fn get_ready(health: Data<Health>) -> impl Responder {
+/// Whether the process can serve.
+#[utoipa::path(get, path = "/health/ready", tag = "operations", responses((status = 200, description = "it can"), (status = 503, description = "the database does not answer, or it drains")))]
+pub(crate) async fn get_ready(health: Data<Health>) -> impl Responder {
     set_route("/health/ready");
     let (ready, status) = health.state().await;
     let mut response = if ready {
@@ -102,7 +106,9 @@ async fn get_ready(health: Data<Health>) -> impl Responder {
     response.json(serde_json::json!({"status": status}))
 }
 
-async fn get_metrics(metrics: Data<Metrics>) -> impl Responder {
+/// What the server counts, as OpenMetrics text.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "the metrics", content_type = "application/openmetrics-text")))]
+pub(crate) async fn get_metrics(metrics: Data<Metrics>) -> impl Responder {
     set_route("/metrics");
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type(CONTENT_TYPE).body(text),

@@ -30,13 +30,20 @@ pub struct DataLock {
 impl DataLock {
     /// Takes the lock of `folder`, making it if needed; `None` if another process holds it.
     pub fn take(folder: &Path) -> anyhow::Result<Option<Self>> {
-        std::fs::create_dir_all(folder).with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
         let path = folder.join("lock");
-        let file = File::create(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { folder: folder.to_owned(), _file: file })),
+            Ok(()) => Ok(Some(Self {
+                folder: folder.to_owned(),
+                _file: file,
+            })),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+            }
         }
     }
 }
@@ -45,7 +52,8 @@ impl Installation {
     /// Opens what `config` describes. Must be called inside the runtime that is to run its tasks.
     pub async fn open(config: &Config, lock: DataLock) -> anyhow::Result<Self> {
         let database = database_path(config)?;
-        prepare_database(&database).with_context(|| format!("the folder of {} cannot be made", database.display()))?;
+        prepare_database(&database)
+            .with_context(|| format!("the folder of {} cannot be made", database.display()))?;
         let catalog = Catalog::open_sqlite(&database)
             .await
             .with_context(|| format!("the database {} cannot be opened", database.display()))?;
@@ -56,7 +64,9 @@ impl Installation {
             StorageKind::Fs => {
                 let root = &config.storage.fs.root;
                 let store = FileStore::open(root, config.storage.fs.reserve);
-                Box::new(store.with_context(|| format!("the blob store {} cannot be opened", root.display()))?)
+                Box::new(store.with_context(|| {
+                    format!("the blob store {} cannot be opened", root.display())
+                })?)
             }
         };
         let registry = Registry::open(catalog, store, rules(config)).await?;
@@ -79,7 +89,9 @@ fn database_path(config: &Config) -> anyhow::Result<PathBuf> {
         let file = config.data.join(format!("memory.db{suffix}"));
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("{} of an earlier start cannot be removed", file.display()));
+                return Err(error).with_context(|| {
+                    format!("{} of an earlier start cannot be removed", file.display())
+                });
             }
             _ => {}
         }
@@ -92,9 +104,16 @@ fn database_path(config: &Config) -> anyhow::Result<PathBuf> {
 fn prepare_database(path: &Path) -> io::Result<()> {
     let folder = folder_of(path);
     std::fs::create_dir_all(folder)?;
-    File::options().create(true).append(true).open(path)?.sync_all()?;
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .sync_all()?;
     sync_folder(path)?;
-    if let Some(parent) = folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
@@ -105,7 +124,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn rules(config: &Config) -> Rules {

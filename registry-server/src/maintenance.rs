@@ -16,10 +16,19 @@ use crate::{
 
 /// `granary gc`
 pub fn gc(config: Config, args: &GcArgs) -> anyhow::Result<()> {
-    let report = run(&config, Maintenance::Gc { dry_run: args.dry_run })?;
+    let report = run(
+        &config,
+        Maintenance::Gc {
+            dry_run: args.dry_run,
+        },
+    )?;
     let text = format!(
         "{}: {} blobs ({}), {} manifests, {} upload sessions, {} objects deleted from the store\n{}",
-        if args.dry_run { "would be removed, unless something refers to them by then" } else { "removed" },
+        if args.dry_run {
+            "would be removed, unless something refers to them by then"
+        } else {
+            "removed"
+        },
         report["blobs"],
         indicatif::HumanBytes(report["bytes"].as_u64().unwrap_or(0)),
         report["manifests"],
@@ -36,9 +45,14 @@ fn waiting(report: &Value) -> String {
     }
     if report["dry_run"] == true {
         let withdrawn = &report["withdrawn"];
-        return format!("{withdrawn} blobs would be withdrawn from repositories that no longer refer to them\n");
+        return format!(
+            "{withdrawn} blobs would be withdrawn from repositories that no longer refer to them\n"
+        );
     }
-    format!("{} blobs withdrawn from repositories that no longer refer to them\n", report["withdrawn"])
+    format!(
+        "{} blobs withdrawn from repositories that no longer refer to them\n",
+        report["withdrawn"]
+    )
 }
 
 /// `granary scrub`. Fails if something is damaged, so that scripts notice.
@@ -53,13 +67,21 @@ pub fn scrub(config: Config, args: &ScrubArgs) -> anyhow::Result<()> {
     );
     for damage in &damaged {
         let word = |field: &str| damage[field].as_str().unwrap_or_default().to_owned();
-        text.push_str(&format!("damaged {} {}: {}\n", word("kind"), word("digest"), word("problem")));
+        text.push_str(&format!(
+            "damaged {} {}: {}\n",
+            word("kind"),
+            word("digest"),
+            word("problem")
+        ));
     }
     print(&report, args.json, &text)?;
     if damaged.is_empty() {
         return Ok(());
     }
-    anyhow::bail!("{} damaged: not served any more, push them again to repair them", damaged.len())
+    anyhow::bail!(
+        "{} damaged: not served any more, push them again to repair them",
+        damaged.len()
+    )
 }
 
 /// `granary why DIGEST`
@@ -67,7 +89,12 @@ pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
     let digest: Digest = args.digest.parse()?;
     let report = run(&config, Maintenance::Why { digest })?;
     let mut text = format!("{digest}\n");
-    for line in report["explanation"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for line in report["explanation"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         text.push_str(&format!("  {line}\n"));
     }
     print(&report, args.json, &text)?;
@@ -77,7 +104,10 @@ pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
 
 /// Does `work` in the server that holds the data folder, or here.
 fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let bar = bar();
     let progress = {
         let bar = bar.clone();
@@ -93,7 +123,9 @@ fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
             None => control::ask(&config.data, &work, &progress).await,
             Some(lock) => {
                 let installation = Installation::open(config, lock).await?;
-                Ok(report_json(&installation.registry.maintain(work, &progress).await?))
+                Ok(report_json(
+                    &installation.registry.maintain(work, &progress).await?,
+                ))
             }
         }
     });
@@ -105,7 +137,8 @@ fn bar() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{spinner} {msg}  {pos}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let style = ProgressStyle::with_template("{spinner} {msg}  {pos}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     bar
@@ -164,13 +197,23 @@ fn why_json(digest: &Digest, explanation: &Explanation) -> Value {
 fn sentence(keeper: &Keeper) -> String {
     match keeper {
         Keeper::Tag { name } => format!("tagged {name}"),
-        Keeper::Manifest { repository, digest } => format!("manifest {repository}@{digest} refers to it"),
-        Keeper::Subject { repository, digest } => format!("a referrer of {repository}@{digest}, which is there"),
+        Keeper::Manifest { repository, digest } => {
+            format!("manifest {repository}@{digest} refers to it")
+        }
+        Keeper::Subject { repository, digest } => {
+            format!("a referrer of {repository}@{digest}, which is there")
+        }
         Keeper::Lease { repository, until } => {
-            format!("held by {repository}; kept there until {} even if nothing refers to it", time(*until))
+            format!(
+                "held by {repository}; kept there until {} even if nothing refers to it",
+                time(*until)
+            )
         }
         Keeper::Untagged { repository, since } => {
-            format!("without a tag in {repository} since {}; [gc] untagged decides how long it stays", time(*since))
+            format!(
+                "without a tag in {repository} since {}; [gc] untagged decides how long it stays",
+                time(*since)
+            )
         }
     }
 }
@@ -178,13 +221,22 @@ fn sentence(keeper: &Keeper) -> String {
 fn keeper_json(keeper: &Keeper) -> Value {
     match keeper {
         Keeper::Tag { name } => json!({"kind": "tag", "tag": name}),
-        Keeper::Manifest { repository, digest } => json!({"kind": "manifest", "repository": repository, "digest": digest}),
-        Keeper::Subject { repository, digest } => json!({"kind": "subject", "repository": repository, "digest": digest}),
-        Keeper::Lease { repository, until } => json!({"kind": "lease", "repository": repository, "until": time(*until)}),
-        Keeper::Untagged { repository, since } => json!({"kind": "untagged", "repository": repository, "since": time(*since)}),
+        Keeper::Manifest { repository, digest } => {
+            json!({"kind": "manifest", "repository": repository, "digest": digest})
+        }
+        Keeper::Subject { repository, digest } => {
+            json!({"kind": "subject", "repository": repository, "digest": digest})
+        }
+        Keeper::Lease { repository, until } => {
+            json!({"kind": "lease", "repository": repository, "until": time(*until)})
+        }
+        Keeper::Untagged { repository, since } => {
+            json!({"kind": "untagged", "repository": repository, "since": time(*since)})
+        }
     }
 }
 
 fn time(micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
+    jiff::Timestamp::from_microsecond(micros)
+        .map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
 }

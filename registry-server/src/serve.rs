@@ -48,7 +48,8 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
     let installation = runtime.block_on(Installation::open(&config, lock))?;
     let result = run(&config, anonymous, &runtime, &installation);
     let registry = installation.registry.clone();
-    let drained = runtime.block_on(async { tokio::time::timeout(LAST_TASKS, registry.drain()).await });
+    let drained =
+        runtime.block_on(async { tokio::time::timeout(LAST_TASKS, registry.drain()).await });
     if drained.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
@@ -58,7 +59,12 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
     result
 }
 
-fn run(config: &Config, anonymous: Anonymous, runtime: &Runtime, installation: &Installation) -> anyhow::Result<()> {
+fn run(
+    config: &Config,
+    anonymous: Anonymous,
+    runtime: &Runtime,
+    installation: &Installation,
+) -> anyhow::Result<()> {
     let registry = &installation.registry;
     let drain = Drain::default();
     let metrics = Arc::new(Metrics::new());
@@ -106,7 +112,10 @@ async fn listen(
         let metrics = Arc::clone(&metrics);
         move || {
             App::new()
-                .configure(health::configure(health.clone(), own_metrics.then(|| Arc::clone(&metrics))))
+                .configure(health::configure(
+                    health.clone(),
+                    own_metrics.then(|| Arc::clone(&metrics)),
+                ))
                 .app_data(v2.clone())
                 .default_service(web::to(v2::handle))
                 .wrap(Edge::new(options.clone()))
@@ -126,15 +135,24 @@ fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Resu
     }
     writeln!(out, "  data     {}", config.data.display())?;
     match anonymous {
-        Anonymous::Loopback => writeln!(out, "  access   anyone on this machine may push and pull: there are no accounts")?,
+        Anonymous::Loopback => writeln!(
+            out,
+            "  access   anyone on this machine may push and pull: there are no accounts"
+        )?,
         Anonymous::Anyone => {
-            writeln!(out, "  access   ANYONE who reaches this address may push, pull and delete (--allow-anonymous)")?;
+            writeln!(
+                out,
+                "  access   ANYONE who reaches this address may push, pull and delete (--allow-anonymous)"
+            )?;
         }
     }
     if let Some(address) = addresses.first() {
         let port = address.port();
         writeln!(out, "Try:")?;
-        writeln!(out, "  docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine")?;
+        writeln!(
+            out,
+            "  docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine"
+        )?;
         writeln!(out, "  curl {scheme}://localhost:{port}/v2/_catalog")?;
     }
     out.flush()

@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 use granary_oci::{ByteRange, Digest, RangeSet, RepositoryName};
 use granary_registry::{BlobBody, StoredBlob};
 
+use super::schema::ErrorEnvelope;
 use super::{CONTENT_DIGEST, Call, conditions, refusal::Refusal, unescape};
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -21,18 +22,57 @@ const CACHE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, 
 const ACCEPT_RANGES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// end-2 with HEAD: whether the blob is there. What is told to be there stays long enough to refer to it.
+#[utoipa::path(
+    head,
+    path = "/v2/{name}/blobs/{digest}",
+    tag = "blobs",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("digest" = String, Path, description = "sha256:... or sha512:..."),
+    ),
+    responses(
+        (status = 200, description = "it is here"),
+        (status = 400, description = "no digest"),
+        (status = 404, description = "unknown"),
+    )
+)]
 pub(crate) async fn head_blob(
     call: &Call<'_>,
     repository: &RepositoryName,
     digest: &str,
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
-    let blob = call.registry().check_blob(&call.principal, repository, &digest).await?;
+    let blob = call
+        .registry()
+        .check_blob(&call.principal, repository, &digest)
+        .await?;
     let mut answer = headers(StatusCode::OK, &digest);
-    Ok(sized(&mut answer, blob.size, stream::empty::<Result<Bytes, granary_registry::RegistryError>>()))
+    Ok(sized(
+        &mut answer,
+        blob.size,
+        stream::empty::<Result<Bytes, granary_registry::RegistryError>>(),
+    ))
 }
 
 /// end-2: the bytes, whole or in ranges.
+#[utoipa::path(
+    get,
+    path = "/v2/{name}/blobs/{digest}",
+    tag = "blobs",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("digest" = String, Path, description = "sha256:... or sha512:..."),
+        ("Range" = Option<String>, Header, description = "bytes=..."),
+    ),
+    responses(
+        (status = 200, description = "the bytes", content_type = "application/octet-stream"),
+        (status = 206, description = "the bytes asked for"),
+        (status = 304, description = "the client has it"),
+        (status = 400, description = "no digest", body = ErrorEnvelope),
+        (status = 404, description = "unknown", body = ErrorEnvelope),
+        (status = 416, description = "no such bytes", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn get_blob(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -45,16 +85,23 @@ pub(crate) async fn get_blob(
         return Ok(headers(StatusCode::NOT_MODIFIED, &digest).finish());
     }
     // RFC 9110 section 14.2 and 13.1.5: a range of another version is no range of this one.
-    let current = call.header(&header::IF_RANGE).is_none_or(|tag| tag.trim_matches('"') == text);
+    let current = call
+        .header(&header::IF_RANGE)
+        .is_none_or(|tag| tag.trim_matches('"') == text);
     let ranges = match call.header(&header::RANGE) {
         Some(range) if current => RangeSet::parse(range, blob.size).map_err(Refusal::ReadRange)?,
         _ => RangeSet::Whole,
     };
     match ranges {
         RangeSet::Several(ranges) => several(call, &digest, &blob, &ranges).await,
-        RangeSet::Whole if blob.size == 0 => Ok(headers(StatusCode::OK, &digest).body(Bytes::new())),
+        RangeSet::Whole if blob.size == 0 => {
+            Ok(headers(StatusCode::OK, &digest).body(Bytes::new()))
+        }
         RangeSet::Whole => {
-            let whole = ByteRange { first: 0, last: blob.size - 1 };
+            let whole = ByteRange {
+                first: 0,
+                last: blob.size - 1,
+            };
             let body = call.registry().read_blob(&digest, &blob, whole).await?;
             Ok(with_body(headers(StatusCode::OK, &digest), blob.size, body))
         }
@@ -68,6 +115,21 @@ pub(crate) async fn get_blob(
 }
 
 /// end-10: the repository no longer holds the blob.
+#[utoipa::path(
+    delete,
+    path = "/v2/{name}/blobs/{digest}",
+    tag = "blobs",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("digest" = String, Path, description = "sha256:... or sha512:..."),
+    ),
+    responses(
+        (status = 202, description = "removed from the repository"),
+        (status = 400, description = "no digest", body = ErrorEnvelope),
+        (status = 404, description = "unknown", body = ErrorEnvelope),
+        (status = 405, description = "a manifest refers to it, or deleting is switched off", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn delete_blob(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -102,7 +164,12 @@ fn sized<E: std::error::Error + 'static>(
     length: u64,
     bytes: impl stream::Stream<Item = Result<Bytes, E>> + 'static,
 ) -> HttpResponse {
-    answer.body(SizedStream::new(length, bytes.map(|piece| piece.map_err(Box::<dyn std::error::Error>::from)).boxed_local()))
+    answer.body(SizedStream::new(
+        length,
+        bytes
+            .map(|piece| piece.map_err(Box::<dyn std::error::Error>::from))
+            .boxed_local(),
+    ))
 }
 
 fn content_range(range: ByteRange, size: u64) -> String {
@@ -121,7 +188,9 @@ async fn several(
     let (mut length, mut parts) = (0, Vec::new());
     for &range in ranges {
         let part_range = content_range(range, blob.size);
-        let head = format!("\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {part_range}\r\n\r\n");
+        let head = format!(
+            "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {part_range}\r\n\r\n"
+        );
         length += head.len() as u64 + range.length();
         let body = match call.registry().read_blob(digest, blob, range).await? {
             BlobBody::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
@@ -132,6 +201,13 @@ async fn several(
     let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
     length += end.len() as u64;
     let mut answer = headers(StatusCode::PARTIAL_CONTENT, digest);
-    answer.insert_header((header::CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}")));
-    Ok(sized(&mut answer, length, stream::iter(parts).flatten().chain(stream::iter([Ok(end)]))))
+    answer.insert_header((
+        header::CONTENT_TYPE,
+        format!("multipart/byteranges; boundary={boundary}"),
+    ));
+    Ok(sized(
+        &mut answer,
+        length,
+        stream::iter(parts).flatten().chain(stream::iter([Ok(end)])),
+    ))
 }

@@ -16,25 +16,43 @@ const DRAINED: usize = 1 << 20;
 
 /// `Content-Length`, if the body has one.
 pub(crate) fn content_length(request: &HttpRequest) -> Option<u64> {
-    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    request
+        .headers()
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// The body piece by piece, each in time.
-pub(crate) fn pieces(payload: web::Payload) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin {
-    Box::pin(stream::unfold(Some(BodyReader::new(payload)), |reader| async move {
-        let mut reader = reader?;
-        match reader.next_chunk().await {
-            Ok(None) => None,
-            Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
-            Err(body::BodyError::Stalled) => Some((Err(BodyError::Stalled), None)),
-            Err(_) => Some((Err(BodyError::Cut), None)),
-        }
-    }))
+pub(crate) fn pieces(
+    payload: web::Payload,
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin {
+    Box::pin(stream::unfold(
+        Some(BodyReader::new(payload)),
+        |reader| async move {
+            let mut reader = reader?;
+            match reader.next_chunk().await {
+                Ok(None) => None,
+                Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+                Err(body::BodyError::Stalled) => Some((Err(BodyError::Stalled), None)),
+                Err(_) => Some((Err(BodyError::Cut), None)),
+            }
+        },
+    ))
 }
 
 /// The whole body, at most `most` bytes.
-pub(crate) async fn read_whole(payload: web::Payload, announced: Option<u64>, most: usize) -> Result<Bytes, Refusal> {
-    let expected = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0).min(most);
+pub(crate) async fn read_whole(
+    payload: web::Payload,
+    announced: Option<u64>,
+    most: usize,
+) -> Result<Bytes, Refusal> {
+    let expected = announced
+        .and_then(|length| usize::try_from(length).ok())
+        .unwrap_or(0)
+        .min(most);
     let mut whole = BytesMut::with_capacity(expected);
     let mut pieces = pin!(pieces(payload));
     while let Some(piece) = pieces.next().await {

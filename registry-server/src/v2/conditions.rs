@@ -19,13 +19,22 @@ pub(crate) fn is_known(call: &Call<'_>, digest: &str) -> bool {
 /// What `If-Match` and `If-None-Match` demand of a tag that is to change (decision 30).
 pub(crate) fn precondition(call: &Call<'_>) -> Result<Precondition, Refusal> {
     let refuse = |value: &str| Refusal::Condition(value.chars().take(200).collect());
-    match (call.header(&header::IF_MATCH), call.header(&header::IF_NONE_MATCH)) {
+    match (
+        call.header(&header::IF_MATCH),
+        call.header(&header::IF_NONE_MATCH),
+    ) {
         (None, None) => Ok(Precondition::None),
         (None, Some("*")) => Ok(Precondition::Absent),
         (Some("*"), None) => Ok(Precondition::Exists),
         (Some(value), None) => {
-            let digest = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(|| refuse(value))?;
-            digest.parse::<Digest>().map(Precondition::At).map_err(|_| refuse(value))
+            let digest = value
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .ok_or_else(|| refuse(value))?;
+            digest
+                .parse::<Digest>()
+                .map(Precondition::At)
+                .map_err(|_| refuse(value))
         }
         (_, Some(value)) => Err(refuse(value)),
     }

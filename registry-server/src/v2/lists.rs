@@ -1,10 +1,14 @@
 //! What can be listed: end-1, end-8, end-12, the catalog and the extensions.
 
-use actix_web::{HttpResponse, HttpResponseBuilder, http::header::{self, HeaderName}};
+use actix_web::{
+    HttpResponse, HttpResponseBuilder,
+    http::header::{self, HeaderName},
+};
 use granary_oci::{Digest, RepositoryName, media_type};
 use granary_registry::ReferrerFilter;
 use serde_json::json;
 
+use super::schema::{Catalog, ErrorEnvelope, Extension, Extensions, Tags};
 use super::{
     Call,
     query::{MOST_ROWS, escape},
@@ -17,45 +21,127 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 const CATALOG_ROWS: u64 = 1000;
 
 /// end-1: the API is here.
+#[utoipa::path(
+    get,
+    path = "/v2/",
+    tag = "registry",
+    responses(
+        (status = 200, description = "the distribution API is here"),
+    )
+)]
 pub(crate) fn get_base() -> HttpResponse {
     HttpResponse::Ok().json(json!({}))
 }
 
 /// `_oci/ext/discover`: the extensions this registry has (distribution-spec `extensions/_oci.md`).
+#[utoipa::path(
+    get,
+    path = "/v2/_oci/ext/discover",
+    tag = "registry",
+    responses(
+        (status = 200, description = "extensions", body = Extensions),
+    )
+)]
 pub(crate) fn get_extensions() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"extensions": [{
-        "name": "_oci",
-        "url": "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",
-        "description": "the extensions of this registry",
-        "endpoints": ["_oci/ext/discover"],
-    }]}))
+    HttpResponse::Ok().json(Extensions {
+        extensions: vec![Extension {
+            name: "_oci",
+            url: "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md",
+            description: "the extensions of this registry",
+            endpoints: vec!["_oci/ext/discover"],
+        }],
+    })
 }
 
 /// `_catalog`: repositories with a manifest, in bytewise order.
+#[utoipa::path(
+    get,
+    path = "/v2/_catalog",
+    tag = "registry",
+    params(
+        ("n" = Option<u64>, Query, description = "rows, at most 10,000"),
+        ("last" = Option<String>, Query, description = "row behind which the page begins"),
+    ),
+    responses(
+        (status = 200, description = "repositories in bytewise order; Link leads on", body = Catalog),
+        (status = 400, description = "n is no page size", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
     let limit = call.query.rows()?.unwrap_or(CATALOG_ROWS);
-    let rows = call.registry().repositories(call.query.last(), limit + 1).await?;
+    let rows = call
+        .registry()
+        .repositories(call.query.last(), limit + 1)
+        .await?;
     let (repositories, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
     if let Some(last) = next {
-        link(&mut answer, &format!("/v2/_catalog?n={limit}&last={}", escape(&last)));
+        link(
+            &mut answer,
+            &format!("/v2/_catalog?n={limit}&last={}", escape(&last)),
+        );
     }
-    Ok(answer.json(json!({"repositories": repositories})))
+    Ok(answer.json(Catalog { repositories }))
 }
 
 /// end-8: tags in ASCII order.
-pub(crate) async fn get_tags(call: &Call<'_>, repository: &RepositoryName) -> Result<HttpResponse, Refusal> {
+#[utoipa::path(
+    get,
+    path = "/v2/{name}/tags/list",
+    tag = "tags",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("n" = Option<u64>, Query, description = "rows, at most 10,000"),
+        ("last" = Option<String>, Query, description = "tag behind which the page begins"),
+    ),
+    responses(
+        (status = 200, description = "tags in ASCII order; Link leads on", body = Tags),
+        (status = 400, description = "n is no page size", body = ErrorEnvelope),
+        (status = 404, description = "unknown", body = ErrorEnvelope),
+    )
+)]
+pub(crate) async fn get_tags(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+) -> Result<HttpResponse, Refusal> {
     let limit = call.query.rows()?.unwrap_or(MOST_ROWS);
-    let rows = call.registry().tags(repository, call.query.last(), limit + 1).await?;
+    let rows = call
+        .registry()
+        .tags(repository, call.query.last(), limit + 1)
+        .await?;
     let (tags, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
     if let Some(last) = next {
-        link(&mut answer, &format!("/v2/{repository}/tags/list?n={limit}&last={}", escape(&last)));
+        link(
+            &mut answer,
+            &format!(
+                "/v2/{repository}/tags/list?n={limit}&last={}",
+                escape(&last)
+            ),
+        );
     }
-    Ok(answer.json(json!({"name": repository.as_str(), "tags": tags})))
+    Ok(answer.json(Tags {
+        name: repository.as_str(),
+        tags,
+    }))
 }
 
 /// end-12: manifests whose subject is this digest; an empty list if nothing is known of it.
+#[utoipa::path(
+    get,
+    path = "/v2/{name}/referrers/{digest}",
+    tag = "referrers",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("digest" = String, Path, description = "sha256:... or sha512:..."),
+        ("artifactType" = Option<Vec<String>>, Query, description = "any of these"),
+        ("last" = Option<i64>, Query, description = "place from the Link of the former page"),
+    ),
+    responses(
+        (status = 200, description = "an OCI index of the manifests that have this subject; Link leads on", content_type = "application/vnd.oci.image.index.v1+json"),
+        (status = 400, description = "no digest", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn get_referrers(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -63,23 +149,44 @@ pub(crate) async fn get_referrers(
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
     let after = call.query.last();
-    let after = if after.is_empty() { Some(0) } else { after.parse().ok() };
-    let after = after.ok_or(Refusal::Query("'last' is not a place in this list: take it from the Link of the former page"))?;
-    let filter = ReferrerFilter { artifact_types: call.query.artifact_types()?, after };
-    let referrers = call.registry().referrers(repository, &digest, &filter).await?;
+    let after = if after.is_empty() {
+        Some(0)
+    } else {
+        after.parse().ok()
+    };
+    let after = after.ok_or(Refusal::Query(
+        "'last' is not a place in this list: take it from the Link of the former page",
+    ))?;
+    let filter = ReferrerFilter {
+        artifact_types: call.query.artifact_types()?,
+        after,
+    };
+    let referrers = call
+        .registry()
+        .referrers(repository, &digest, &filter)
+        .await?;
     let mut answer = HttpResponse::Ok();
     answer.content_type(media_type::IMAGE_INDEX);
     if !filter.artifact_types.is_empty() {
         answer.insert_header((FILTERS_APPLIED, "artifactType"));
     }
     if let Some(next) = referrers.next {
-        let types: String = filter.artifact_types.iter().map(|wanted| format!("&artifactType={}", escape(wanted))).collect();
-        link(&mut answer, &format!("/v2/{repository}/referrers/{digest}?last={next}{types}"));
+        let types: String = filter
+            .artifact_types
+            .iter()
+            .map(|wanted| format!("&artifactType={}", escape(wanted)))
+            .collect();
+        link(
+            &mut answer,
+            &format!("/v2/{repository}/referrers/{digest}?last={next}{types}"),
+        );
     }
     // The descriptors are kept as JSON, so that a read has nothing to parse.
     let index = media_type::IMAGE_INDEX;
     let manifests = referrers.descriptors.join(",");
-    Ok(answer.body(format!("{{\"schemaVersion\":2,\"mediaType\":\"{index}\",\"manifests\":[{manifests}]}}")))
+    Ok(answer.body(format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"{index}\",\"manifests\":[{manifests}]}}"
+    )))
 }
 
 /// Cuts the row that only shows that there are more, and says behind which row the next page begins.

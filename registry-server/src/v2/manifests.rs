@@ -11,12 +11,30 @@ use actix_web::{
 use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName};
 use granary_registry::{ManifestRequest, RegistryError, StoredManifest};
 
+use super::schema::ErrorEnvelope;
 use super::{CONTENT_DIGEST, Call, body, conditions, refusal::Refusal, unescape};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// end-3: the manifest as it was pushed. `?at=` resolves a tag as it stood then.
+#[utoipa::path(
+    method(get, head),
+    path = "/v2/{name}/manifests/{reference}",
+    tag = "manifests",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("reference" = String, Path, description = "tag or digest"),
+        ("at" = Option<String>, Query, description = "RFC 3339: where the tag stood then"),
+        ("If-None-Match" = Option<String>, Header, description = "digest the client has"),
+    ),
+    responses(
+        (status = 200, description = "the manifest as it was pushed"),
+        (status = 304, description = "the client has it"),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 404, description = "unknown", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn get_manifest(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -24,13 +42,23 @@ pub(crate) async fn get_manifest(
 ) -> Result<HttpResponse, Refusal> {
     let reference: Reference = unescape(reference).parse()?;
     let manifest = match (call.query.get("at"), &reference) {
-        (None, _) => call.registry().resolve(&call.principal, repository, &reference).await?,
+        (None, _) => {
+            call.registry()
+                .resolve(&call.principal, repository, &reference)
+                .await?
+        }
         (Some(at), Reference::Tag(tag)) => {
-            let at: jiff::Timestamp = at.parse().map_err(|_| Refusal::Time(at.chars().take(80).collect()))?;
-            call.registry().resolve_at(repository, tag, at.as_microsecond()).await?
+            let at: jiff::Timestamp = at
+                .parse()
+                .map_err(|_| Refusal::Time(at.chars().take(80).collect()))?;
+            call.registry()
+                .resolve_at(repository, tag, at.as_microsecond())
+                .await?
         }
         (Some(_), Reference::Digest(_)) => {
-            return Err(Refusal::Query("'at' asks where a tag stood: use it with a tag, a digest never moves"));
+            return Err(Refusal::Query(
+                "'at' asks where a tag stood: use it with a tag, a digest never moves",
+            ));
         }
     };
     Ok(answer_manifest(call, &manifest))
@@ -39,15 +67,44 @@ pub(crate) async fn get_manifest(
 fn answer_manifest(call: &Call<'_>, manifest: &StoredManifest) -> HttpResponse {
     let digest = manifest.digest.to_string();
     let known = conditions::is_known(call, &digest);
-    let mut answer = HttpResponse::build(if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
-    answer.insert_header((header::ETAG, format!("\"{digest}\""))).insert_header((CONTENT_DIGEST, digest));
+    let mut answer = HttpResponse::build(if known {
+        StatusCode::NOT_MODIFIED
+    } else {
+        StatusCode::OK
+    });
+    answer
+        .insert_header((header::ETAG, format!("\"{digest}\"")))
+        .insert_header((CONTENT_DIGEST, digest));
     if known {
         return answer.finish();
     }
-    answer.insert_header((header::CONTENT_TYPE, manifest.media_type.as_str())).body(manifest.payload.clone())
+    answer
+        .insert_header((header::CONTENT_TYPE, manifest.media_type.as_str()))
+        .body(manifest.payload.clone())
 }
 
 /// end-7: all or nothing; `?tag=` sets several tags at once, `If-Match` and `If-None-Match` compare and swap.
+#[utoipa::path(
+    put,
+    path = "/v2/{name}/manifests/{reference}",
+    tag = "manifests",
+    request_body(description = "the manifest", content_type = "application/vnd.oci.image.manifest.v1+json"),
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("reference" = String, Path, description = "tag or digest"),
+        ("tag" = Option<Vec<String>>, Query, description = "tags to set, at most 100"),
+        ("If-Match" = Option<String>, Header, description = "digest the tag must stand at, in quotes, or *"),
+        ("If-None-Match" = Option<String>, Header, description = "* if the tag must not exist"),
+    ),
+    responses(
+        (status = 201, description = "stored"),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 404, description = "refers to content that is not here", body = ErrorEnvelope),
+        (status = 412, description = "the tag moved", body = ErrorEnvelope),
+        (status = 413, description = "larger than 4 MiB", body = ErrorEnvelope),
+        (status = 414, description = "too many tags", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn put_manifest(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -63,7 +120,10 @@ pub(crate) async fn put_manifest(
         return Err(RegistryError::from(ManifestError::TooLarge).into());
     }
     // Enough for the bytes and for what parsing makes of them; whoever sends no length reserves the most.
-    let kib = announced.unwrap_or(MAX_MANIFEST_BYTES as u64).div_ceil(1024).max(1);
+    let kib = announced
+        .unwrap_or(MAX_MANIFEST_BYTES as u64)
+        .div_ceil(1024)
+        .max(1);
     let permits = u32::try_from(kib).unwrap_or(u32::MAX);
     let _budget = call.v2.manifest_budget.acquire_many(permits).await;
     let body = body::read_whole(payload, announced, MAX_MANIFEST_BYTES).await?;
@@ -76,11 +136,17 @@ pub(crate) async fn put_manifest(
         precondition,
         body,
     };
-    let put = call.registry().put_manifest(&call.principal, request).await?;
+    let put = call
+        .registry()
+        .put_manifest(&call.principal, request)
+        .await?;
     let digest = put.digest.to_string();
     let mut answer = HttpResponse::Created();
     answer
-        .insert_header((header::LOCATION, format!("/v2/{repository}/manifests/{digest}")))
+        .insert_header((
+            header::LOCATION,
+            format!("/v2/{repository}/manifests/{digest}"),
+        ))
         .insert_header((header::ETAG, format!("\"{digest}\"")))
         .insert_header((CONTENT_DIGEST, digest));
     if let Some(subject) = put.subject {
@@ -95,6 +161,22 @@ pub(crate) async fn put_manifest(
 }
 
 /// end-9: by tag only the tag goes, by digest the manifest with all its tags.
+#[utoipa::path(
+    delete,
+    path = "/v2/{name}/manifests/{reference}",
+    tag = "manifests",
+    params(
+        ("name" = String, Path, description = "repository name, with slashes"),
+        ("reference" = String, Path, description = "tag or digest"),
+        ("If-Match" = Option<String>, Header, description = "digest the tag must stand at, in quotes, or *"),
+    ),
+    responses(
+        (status = 202, description = "removed"),
+        (status = 404, description = "unknown", body = ErrorEnvelope),
+        (status = 405, description = "an index lists it, or deleting is switched off", body = ErrorEnvelope),
+        (status = 412, description = "the tag moved", body = ErrorEnvelope),
+    )
+)]
 pub(crate) async fn delete_manifest(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -102,6 +184,8 @@ pub(crate) async fn delete_manifest(
 ) -> Result<HttpResponse, Refusal> {
     let reference: Reference = unescape(reference).parse()?;
     let precondition = conditions::precondition(call)?;
-    call.registry().delete_manifest(&call.principal, repository, &reference, precondition).await?;
+    call.registry()
+        .delete_manifest(&call.principal, repository, &reference, precondition)
+        .await?;
     Ok(HttpResponse::Accepted().finish())
 }

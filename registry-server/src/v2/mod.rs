@@ -3,15 +3,16 @@
 //! One handler reads the path, decides whether the caller may, and calls the endpoint. Endpoints translate; what
 //! happens is decided in `granary-registry`.
 
-mod blobs;
+pub(crate) mod blobs;
 mod body;
 mod conditions;
-mod lists;
-mod manifests;
+pub(crate) mod lists;
+pub(crate) mod manifests;
 mod query;
 mod refusal;
 mod route;
-mod uploads;
+pub(crate) mod schema;
+pub(crate) mod uploads;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -43,12 +44,16 @@ pub struct V2 {
 impl V2 {
     /// The API of one registry.
     pub fn new(registry: Registry, drain: Drain) -> Self {
-        Self { registry, drain, manifest_budget: Semaphore::new(MANIFEST_BUDGET) }
+        Self {
+            registry,
+            drain,
+            manifest_budget: Semaphore::new(MANIFEST_BUDGET),
+        }
     }
 }
 
 /// A request on a repository, after the checks every one of them passes.
-struct Call<'r> {
+pub(crate) struct Call<'r> {
     v2: &'r V2,
     request: &'r HttpRequest,
     principal: Principal,
@@ -56,7 +61,11 @@ struct Call<'r> {
 }
 
 /// Answers every request below `/v2`.
-pub async fn handle(request: HttpRequest, payload: web::Payload, v2: web::Data<V2>) -> HttpResponse {
+pub async fn handle(
+    request: HttpRequest,
+    payload: web::Payload,
+    v2: web::Data<V2>,
+) -> HttpResponse {
     let route = Route::parse(request.path());
     let label = route.map_or("/v2/{unknown}", Route::label);
     set_route(label);
@@ -64,8 +73,12 @@ pub async fn handle(request: HttpRequest, payload: web::Payload, v2: web::Data<V
         Some(route) => dispatch(route, &request, payload, &v2).await,
         None => Err(Refusal::NoEndpoint),
     };
-    let mut answer = answer.unwrap_or_else(|refusal| refusal.answer(route.and_then(Route::repository)));
-    answer.headers_mut().insert(API_VERSION, actix_web::http::header::HeaderValue::from_static("registry/2.0"));
+    let mut answer =
+        answer.unwrap_or_else(|refusal| refusal.answer(route.and_then(Route::repository)));
+    answer.headers_mut().insert(
+        API_VERSION,
+        actix_web::http::header::HeaderValue::from_static("registry/2.0"),
+    );
     answer
 }
 
@@ -78,14 +91,25 @@ async fn dispatch(
     let method = request.method();
     let Some(action) = route.action(method) else {
         let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
-        return Err(Refusal::Method(method.to_string().chars().take(40).collect(), allowed.join(", ")));
+        return Err(Refusal::Method(
+            method.to_string().chars().take(40).collect(),
+            allowed.join(", "),
+        ));
     };
     let principal = Principal::Anonymous;
-    let repository = route.repository().map(str::parse::<RepositoryName>).transpose()?;
+    let repository = route
+        .repository()
+        .map(str::parse::<RepositoryName>)
+        .transpose()?;
     if decide(&principal, action, repository.as_ref()) == Decision::Deny {
         return Err(RegistryError::Denied.into());
     }
-    let call = Call { v2, request, principal, query: Query::parse(request.query_string()) };
+    let call = Call {
+        v2,
+        request,
+        principal,
+        query: Query::parse(request.query_string()),
+    };
     let Some(repository) = repository else {
         return match route {
             Route::Catalog => lists::get_catalog(&call).await,
@@ -138,7 +162,9 @@ fn unescape(part: &str) -> std::borrow::Cow<'_, str> {
     let mut rest = part.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let escaped = (first == b'%').then(|| tail.get(..2)).flatten();
-        let value = escaped.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let value = escaped
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match value {
             Some(value) => {
                 bytes.push(value);

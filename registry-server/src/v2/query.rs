@@ -21,7 +21,11 @@ impl Query {
             return Self(Vec::new());
         }
         // A malformed escape decodes to replacement characters, which no parser behind this accepts.
-        Self(web::Query::<Vec<(String, String)>>::from_query(text).map(web::Query::into_inner).unwrap_or_default())
+        Self(
+            web::Query::<Vec<(String, String)>>::from_query(text)
+                .map(web::Query::into_inner)
+                .unwrap_or_default(),
+        )
     }
 
     /// The first value of `name`.
@@ -30,12 +34,17 @@ impl Query {
     }
 
     fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// `n`: how many rows are wanted, clamped.
     pub(crate) fn rows(&self) -> Result<Option<u64>, Refusal> {
-        let Some(text) = self.get("n") else { return Ok(None) };
+        let Some(text) = self.get("n") else {
+            return Ok(None);
+        };
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         if !digits {
             return Err(Refusal::PageSize(text.chars().take(40).collect()));
@@ -65,9 +74,15 @@ impl Query {
 
     /// `artifactType`: any of these.
     pub(crate) fn artifact_types(&self) -> Result<Vec<String>, Refusal> {
-        let types: Vec<String> = self.all("artifactType").filter(|wanted| !wanted.is_empty()).map(str::to_owned).collect();
+        let types: Vec<String> = self
+            .all("artifactType")
+            .filter(|wanted| !wanted.is_empty())
+            .map(str::to_owned)
+            .collect();
         if types.len() > MOST_TYPES {
-            return Err(Refusal::Query("at most 50 artifactType filters can be combined"));
+            return Err(Refusal::Query(
+                "at most 50 artifactType filters can be combined",
+            ));
         }
         Ok(types)
     }

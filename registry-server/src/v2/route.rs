@@ -54,7 +54,10 @@ impl<'p> Route<'p> {
         }
         let (head, last) = rest.rsplit_once('/')?;
         for (suffix, route) in [
-            ("/blobs/uploads", Self::Upload as fn(&'p str, &'p str) -> Self),
+            (
+                "/blobs/uploads",
+                Self::Upload as fn(&'p str, &'p str) -> Self,
+            ),
             ("/blobs", Self::Blob),
             ("/manifests", Self::Manifest),
             ("/referrers", Self::Referrers),
@@ -99,13 +102,21 @@ impl<'p> Route<'p> {
     /// The methods an endpoint has, for `Allow`.
     pub(crate) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Base | Self::Catalog | Self::Discover(_) | Self::Tags(_) | Self::Referrers(..) => {
-                &[Method::GET, Method::HEAD]
-            }
+            Self::Base
+            | Self::Catalog
+            | Self::Discover(_)
+            | Self::Tags(_)
+            | Self::Referrers(..) => &[Method::GET, Method::HEAD],
             Self::Manifest(..) => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Self::Blob(..) => &[Method::GET, Method::HEAD, Method::DELETE],
             Self::Uploads(_) => &[Method::POST],
-            Self::Upload(..) => &[Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE],
+            Self::Upload(..) => &[
+                Method::GET,
+                Method::HEAD,
+                Method::PATCH,
+                Method::PUT,
+                Method::DELETE,
+            ],
         }
     }
 
@@ -142,14 +153,26 @@ mod tests {
             ("/v2/_oci/ext/discover", Some(Route::Discover(None))),
             ("/v2/a/_oci/ext/discover", Some(Route::Discover(Some("a")))),
             ("/v2/a/b/tags/list", Some(Route::Tags("a/b"))),
-            ("/v2/a/manifests/latest", Some(Route::Manifest("a", "latest"))),
-            ("/v2/manifests/manifests/manifests/x", Some(Route::Manifest("manifests/manifests", "x"))),
+            (
+                "/v2/a/manifests/latest",
+                Some(Route::Manifest("a", "latest")),
+            ),
+            (
+                "/v2/manifests/manifests/manifests/x",
+                Some(Route::Manifest("manifests/manifests", "x")),
+            ),
             ("/v2/a/blobs/sha256:00", Some(Route::Blob("a", "sha256:00"))),
             ("/v2/a/blobs/uploads", Some(Route::Uploads("a"))),
             ("/v2/a/blobs/uploads/", Some(Route::Uploads("a"))),
             ("/v2/a/blobs/uploads/id", Some(Route::Upload("a", "id"))),
-            ("/v2/a/blobs/uploads/manifests/x", Some(Route::Manifest("a/blobs/uploads", "x"))),
-            ("/v2/a/referrers/sha256:00", Some(Route::Referrers("a", "sha256:00"))),
+            (
+                "/v2/a/blobs/uploads/manifests/x",
+                Some(Route::Manifest("a/blobs/uploads", "x")),
+            ),
+            (
+                "/v2/a/referrers/sha256:00",
+                Some(Route::Referrers("a", "sha256:00")),
+            ),
             ("/v2/a%2Fb/manifests/x", Some(Route::Manifest("a%2Fb", "x"))),
             ("/v2/a", None),
             ("/v2/a/unknown/x", None),

@@ -11,7 +11,7 @@ use granary_registry::{BodyError, RegistryError};
 use super::refusal::Refusal;
 use crate::body::{self, BodyReader};
 
-/// Most bytes read from a body whose request is refused early, so that the client gets to read why.
+/// Most bytes read from a body whose request was refused, so that the client gets to read why.
 const DRAINED: usize = 1 << 20;
 
 /// `Content-Length`, if the body has one.
@@ -25,54 +25,70 @@ pub(crate) fn content_length(request: &HttpRequest) -> Option<u64> {
         .ok()
 }
 
-/// The body piece by piece, each in time.
-pub(crate) fn pieces(
-    payload: web::Payload,
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin {
-    Box::pin(stream::unfold(
-        Some(BodyReader::new(payload)),
-        |reader| async move {
-            let mut reader = reader?;
-            match reader.next_chunk().await {
-                Ok(None) => None,
-                Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
-                Err(body::BodyError::Stalled) => Some((Err(BodyError::Stalled), None)),
-                Err(_) => Some((Err(BodyError::Cut), None)),
-            }
-        },
-    ))
+/// The body of one request.
+pub(crate) struct Body {
+    reader: BodyReader,
+    ended: bool,
 }
 
-/// The whole body, at most `most` bytes.
-pub(crate) async fn read_whole(
-    payload: web::Payload,
-    announced: Option<u64>,
-    most: usize,
-) -> Result<Bytes, Refusal> {
-    let expected = announced
-        .and_then(|length| usize::try_from(length).ok())
-        .unwrap_or(0)
-        .min(most);
-    let mut whole = BytesMut::with_capacity(expected);
-    let mut pieces = pin!(pieces(payload));
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(RegistryError::from)?;
-        if whole.len() + piece.len() > most {
-            return Err(RegistryError::from(ManifestError::TooLarge).into());
+impl Body {
+    pub(crate) fn new(payload: web::Payload) -> Self {
+        Self {
+            reader: BodyReader::new(payload),
+            ended: false,
         }
-        whole.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
-}
 
-/// Reads away a bounded rest of a body (decision 31).
-pub(crate) async fn drain(payload: web::Payload) {
-    let mut pieces = pin!(pieces(payload));
-    let mut drained = 0;
-    while let Some(Ok(piece)) = pieces.next().await {
-        drained += piece.len();
-        if drained > DRAINED {
-            return;
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if self.ended {
+            return None;
+        }
+        let piece = match self.reader.next_chunk().await {
+            Ok(piece) => piece.map(Ok),
+            Err(body::BodyError::Stalled) => Some(Err(BodyError::Stalled)),
+            Err(_) => Some(Err(BodyError::Cut)),
+        };
+        self.ended = !matches!(piece, Some(Ok(_)));
+        piece
+    }
+
+    /// The body piece by piece, each in time.
+    pub(crate) fn pieces(&mut self) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin {
+        Box::pin(stream::unfold(self, |body| async move {
+            body.next().await.map(|piece| (piece, body))
+        }))
+    }
+
+    /// The whole body, at most `most` bytes.
+    pub(crate) async fn read_whole(
+        &mut self,
+        announced: Option<u64>,
+        most: usize,
+    ) -> Result<Bytes, Refusal> {
+        let expected = announced
+            .and_then(|length| usize::try_from(length).ok())
+            .unwrap_or(0)
+            .min(most);
+        let mut whole = BytesMut::with_capacity(expected);
+        let mut pieces = pin!(self.pieces());
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(RegistryError::from)?;
+            if whole.len() + piece.len() > most {
+                return Err(RegistryError::from(ManifestError::TooLarge).into());
+            }
+            whole.extend_from_slice(&piece);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads away a bounded rest (decision 31).
+    pub(crate) async fn drain(&mut self) {
+        let mut drained = 0;
+        while let Some(Ok(piece)) = self.next().await {
+            drained += piece.len();
+            if drained > DRAINED {
+                return;
+            }
         }
     }
 }

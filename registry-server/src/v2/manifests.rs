@@ -6,13 +6,18 @@ use actix_web::{
         StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
-    web,
 };
 use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName};
 use granary_registry::{ManifestRequest, RegistryError, StoredManifest};
 
 use super::schema::ErrorEnvelope;
-use super::{CONTENT_DIGEST, Call, body, conditions, refusal::Refusal, unescape};
+use super::{
+    CONTENT_DIGEST, Call,
+    body::{Body, content_length},
+    conditions,
+    refusal::Refusal,
+    unescape,
+};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -109,14 +114,13 @@ pub(crate) async fn put_manifest(
     call: &Call<'_>,
     repository: &RepositoryName,
     reference: &str,
-    payload: web::Payload,
+    body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     let reference: Reference = unescape(reference).parse()?;
     let tags = call.query.tags()?;
     let precondition = conditions::precondition(call)?;
-    let announced = body::content_length(call.request);
+    let announced = content_length(call.request);
     if announced.is_some_and(|length| length > MAX_MANIFEST_BYTES as u64) {
-        body::drain(payload).await;
         return Err(RegistryError::from(ManifestError::TooLarge).into());
     }
     // Enough for the bytes and for what parsing makes of them; whoever sends no length reserves the most.
@@ -126,7 +130,7 @@ pub(crate) async fn put_manifest(
         .max(1);
     let permits = u32::try_from(kib).unwrap_or(u32::MAX);
     let _budget = call.v2.manifest_budget.acquire_many(permits).await;
-    let body = body::read_whole(payload, announced, MAX_MANIFEST_BYTES).await?;
+    let body = body.read_whole(announced, MAX_MANIFEST_BYTES).await?;
     let content_type = call.header(&header::CONTENT_TYPE).map(str::to_owned);
     let request = ManifestRequest {
         repository: repository.clone(),

@@ -23,7 +23,7 @@ use granary_oci::RepositoryName;
 use granary_registry::{Decision, Principal, Registry, RegistryError, decide};
 use tokio::sync::Semaphore;
 
-use self::{query::Query, refusal::Refusal, route::Route};
+use self::{body::Body, query::Query, refusal::Refusal, route::Route};
 use crate::{drain::Drain, edge::set_route};
 
 /// `Docker-Content-Digest`
@@ -69,12 +69,18 @@ pub async fn handle(
     let route = Route::parse(request.path());
     let label = route.map_or("/v2/{unknown}", Route::label);
     set_route(label);
+    let mut body = Body::new(payload);
     let answer = match route {
-        Some(route) => dispatch(route, &request, payload, &v2).await,
+        Some(route) => dispatch(route, &request, &mut body, &v2).await,
         None => Err(Refusal::NoEndpoint),
     };
-    let mut answer =
-        answer.unwrap_or_else(|refusal| refusal.answer(route.and_then(Route::repository)));
+    let mut answer = match answer {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            body.drain().await;
+            refusal.answer(route.and_then(Route::repository))
+        }
+    };
     answer.headers_mut().insert(
         API_VERSION,
         actix_web::http::header::HeaderValue::from_static("registry/2.0"),
@@ -85,7 +91,7 @@ pub async fn handle(
 async fn dispatch(
     route: Route<'_>,
     request: &HttpRequest,
-    payload: web::Payload,
+    body: &mut Body,
     v2: &V2,
 ) -> Result<HttpResponse, Refusal> {
     let method = request.method();
@@ -122,7 +128,7 @@ async fn dispatch(
         Route::Tags(_) => lists::get_tags(&call, &repository).await,
         Route::Referrers(_, digest) => lists::get_referrers(&call, &repository, digest).await,
         Route::Manifest(_, reference) => match *method {
-            Method::PUT => manifests::put_manifest(&call, &repository, reference, payload).await,
+            Method::PUT => manifests::put_manifest(&call, &repository, reference, body).await,
             Method::DELETE => manifests::delete_manifest(&call, &repository, reference).await,
             _ => manifests::get_manifest(&call, &repository, reference).await,
         },
@@ -131,10 +137,10 @@ async fn dispatch(
             Method::HEAD => blobs::head_blob(&call, &repository, digest).await,
             _ => blobs::get_blob(&call, &repository, digest).await,
         },
-        Route::Uploads(_) => uploads::post_upload(&call, &repository, payload).await,
+        Route::Uploads(_) => uploads::post_upload(&call, &repository, body).await,
         Route::Upload(_, session) => match *method {
-            Method::PATCH => uploads::patch_upload(&call, &repository, session, payload).await,
-            Method::PUT => uploads::put_upload(&call, &repository, session, payload).await,
+            Method::PATCH => uploads::patch_upload(&call, &repository, session, body).await,
+            Method::PUT => uploads::put_upload(&call, &repository, session, body).await,
             Method::DELETE => uploads::delete_upload(&call, &repository, session).await,
             _ => uploads::get_upload(&call, &repository, session).await,
         },

@@ -6,13 +6,16 @@ use actix_web::{
         StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
-    web,
 };
 use granary_oci::{Algorithm, ContentRange, Digest, RepositoryName};
 use granary_registry::{Chunk, UploadStatus};
 
 use super::schema::ErrorEnvelope;
-use super::{CONTENT_DIGEST, Call, body, refusal::Refusal};
+use super::{
+    CONTENT_DIGEST, Call,
+    body::{Body, content_length},
+    refusal::Refusal,
+};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -39,10 +42,9 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(crate) async fn post_upload(
     call: &Call<'_>,
     repository: &RepositoryName,
-    payload: web::Payload,
+    body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     if call.v2.drain.is_started() {
-        body::drain(payload).await;
         return Err(Refusal::Draining);
     }
     let algorithm = call
@@ -52,15 +54,9 @@ pub(crate) async fn post_upload(
         .transpose()?;
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
-        let length = body::content_length(call.request);
+        let length = content_length(call.request);
         call.registry()
-            .push_blob(
-                repository,
-                &call.principal,
-                digest,
-                length,
-                body::pieces(payload),
-            )
+            .push_blob(repository, &call.principal, digest, length, body.pieces())
             .await?;
         return Ok(stored(repository, &digest));
     }
@@ -106,12 +102,12 @@ pub(crate) async fn patch_upload(
     call: &Call<'_>,
     repository: &RepositoryName,
     id: &str,
-    payload: web::Payload,
+    body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     let chunk = chunk(call)?;
     let status = call
         .registry()
-        .append(repository, id, chunk, body::pieces(payload))
+        .append(repository, id, chunk, body.pieces())
         .await?;
     Ok(session(StatusCode::ACCEPTED, repository, &status))
 }
@@ -140,7 +136,7 @@ pub(crate) async fn put_upload(
     call: &Call<'_>,
     repository: &RepositoryName,
     id: &str,
-    payload: web::Payload,
+    body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     let chunk = chunk(call)?;
     let digest = match call
@@ -153,12 +149,11 @@ pub(crate) async fn put_upload(
         Err(error) => {
             // A chunk out of order is told first: that is what the client has to mend first (decision 3).
             call.registry().expect_chunk(repository, id, chunk).await?;
-            body::drain(payload).await;
             return Err(error.into());
         }
     };
     call.registry()
-        .finish_upload(repository, id, digest, chunk, body::pieces(payload))
+        .finish_upload(repository, id, digest, chunk, body.pieces())
         .await?;
     Ok(stored(repository, &digest))
 }
@@ -216,7 +211,7 @@ fn chunk(call: &Call<'_>) -> Result<Chunk, Refusal> {
         .transpose();
     Ok(Chunk {
         range: range.map_err(Refusal::ChunkRange)?,
-        length: body::content_length(call.request),
+        length: content_length(call.request),
     })
 }
 

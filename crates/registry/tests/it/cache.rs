@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use granary_oci::Digest;
+use granary_oci::{Digest, Reference};
 use granary_registry::{Precondition, Registry, RegistryError};
 
 use crate::{
@@ -140,7 +140,7 @@ fn what_was_deleted_is_gone_from_memory() {
             for reference in ["t", &stored.digest.to_string()] {
                 resolve(registry, "a/b", reference).await.unwrap();
             }
-            let by_digest = stored.digest.into();
+            let by_digest = Reference::Digest(stored.digest);
             registry.delete_manifest(&WHO, &name("a/b"), &by_digest, Precondition::None).await.unwrap();
             for reference in ["t", &stored.digest.to_string()] {
                 assert!(resolve(registry, "a/b", reference).await.is_err(), "{reference}");

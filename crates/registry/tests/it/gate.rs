@@ -13,9 +13,14 @@ static FAILPOINTS: RwLock<()> = RwLock::new(());
 
 /// Runs a test that sets failpoints.
 pub(crate) fn alone(test: impl Future<Output = ()>) {
+    alone_on(tokio::runtime::Builder::new_multi_thread(), test);
+}
+
+/// The same, on a runtime of the test's choice.
+pub(crate) fn alone_on(mut runtime: tokio::runtime::Builder, test: impl Future<Output = ()>) {
     let _turn = FAILPOINTS.write().unwrap_or_else(|failed| failed.into_inner());
     let scenario = fail::FailScenario::setup();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = runtime.enable_all().build().unwrap();
     runtime.block_on(test);
     drop(runtime);
     scenario.teardown();

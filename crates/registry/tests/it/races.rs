@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use granary_oci::Digest;
+use granary_oci::{Digest, Reference};
 use granary_registry::{Maintenance, Progress, RegistryError, Rules, Untagged};
 use tokio::task::JoinHandle;
 
@@ -219,7 +219,7 @@ fn a_mark_of_an_earlier_pass_does_not_outlive_a_reference() {
         let (world, blobs) = doomed().await;
         let manifest = image(&blobs.each_ref().map(|blob| (Digest::sha256(blob), blob.len())));
         let digest = put(&world.registry, "a/b", "v1", &manifest).await.unwrap().digest;
-        let by_digest = digest.into();
+        let by_digest = Reference::Digest(digest);
         let gone = granary_registry::Precondition::None;
         world.registry.delete_manifest(&WHO, &name("a/b"), &by_digest, gone).await.unwrap();
         assert_eq!(collect(&world.registry).await.withdrawn, 0, "two completed passes without a reference are needed");

@@ -10,7 +10,7 @@
 //! | a request's head has begun and is not complete (HTTP/1.1) | 10-15 s |
 //! | bytes wait to be written and the client takes none | 60-65 s |
 //! | a response body has more and the client makes no room (HTTP/2 windows) | 60-65 s |
-//! | no request runs (HTTP/1.1: actix's keep-alive of 75 s comes first) | 85-90 s |
+//! | no request runs; actix's own timer starts anew with every tick | 75-80 s |
 //! | no request runs and the server is ending | 0.25-0.5 s |
 
 use std::{
@@ -46,7 +46,7 @@ impl Deadlines {
         closing_tick: Duration::from_millis(250),
         head: 3,
         write: 13,
-        idle: 18,
+        idle: 16,
     };
 }
 

@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod metrics;
 pub mod openapi;
 mod process;
+mod registry_metrics;
 pub mod serve;
 mod stream;
 pub mod telemetry;

@@ -20,6 +20,7 @@ use crate::{
     installation::{DataLock, Installation},
     listener::Listener,
     metrics::Metrics,
+    registry_metrics::RegistryMetrics,
     telemetry::Telemetry,
     v2::{self, V2},
 };
@@ -68,6 +69,7 @@ fn run(
     let registry = &installation.registry;
     let drain = Drain::default();
     let metrics = Arc::new(Metrics::new());
+    metrics.register(|all| all.register_collector(Box::new(RegistryMetrics(registry.clone()))));
     let _entered = runtime.enter();
     let control = control::bind(installation.folder())?;
     runtime.spawn(control::serve(control, registry.clone()));

@@ -1,7 +1,7 @@
 //! Online garbage collection: runs while pushes run, and never decides by a list it made earlier (decision 13).
 
 use std::{
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -42,6 +42,22 @@ const DRIFT: i64 = 60_000_000;
 pub(crate) struct Collector {
     running: tokio::sync::Mutex<()>,
     anchor: Mutex<(Instant, i64)>,
+    totals: Mutex<Collected>,
+}
+
+/// What collections came to since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Passes that ended well.
+    pub passes: u64,
+    /// Passes that failed.
+    pub failures: u64,
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Bytes of those blobs.
+    pub bytes: u64,
+    /// Objects deleted from the store.
+    pub objects: u64,
 }
 
 impl Collector {
@@ -49,15 +65,27 @@ impl Collector {
         Self {
             running: tokio::sync::Mutex::new(()),
             anchor: Mutex::new((Instant::now(), dialect::now())),
+            totals: Mutex::default(),
+        }
+    }
+
+    fn count(&self, outcome: &Result<CollectionReport, RegistryError>) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Err(_) => totals.failures += 1,
+            Ok(report) if report.dry_run || report.skipped => {}
+            Ok(report) => {
+                totals.passes += 1;
+                totals.blobs += report.blobs;
+                totals.bytes += report.bytes;
+                totals.objects += report.objects;
+            }
         }
     }
 
     /// Whether the database's clock went as far as the process's since the last look. A jump would end leases early.
     fn clock_is_steady(&self) -> bool {
-        let mut anchor = self
-            .anchor
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, wall) = (Instant::now(), dialect::now());
         let drift = wall - anchor.1 - dialect::micros(now - anchor.0);
         *anchor = (now, wall);
@@ -70,6 +98,26 @@ impl Registry {
     ///
     /// Rows are removed by the second pass that finds them unneeded, so a caller that wants space at once runs two.
     pub async fn collect(
+        &self,
+        dry_run: bool,
+        progress: &Progress,
+    ) -> Result<CollectionReport, RegistryError> {
+        let outcome = self.one_pass(dry_run, progress).await;
+        self.parts.collector.count(&outcome);
+        outcome
+    }
+
+    /// What collections came to since the process began.
+    pub fn collected(&self) -> Collected {
+        *self
+            .parts
+            .collector
+            .totals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn one_pass(
         &self,
         dry_run: bool,
         progress: &Progress,

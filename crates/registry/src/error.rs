@@ -118,6 +118,10 @@ impl From<StoreError> for RegistryError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full { .. } => Self::StoreFull,
+            // The writer before this one has not let go yet.
+            StoreError::Busy { .. } => Self::UploadBusy {
+                retry_after: Duration::from_secs(1),
+            },
             other => Self::Store(other),
         }
     }

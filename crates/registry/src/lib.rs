@@ -17,7 +17,7 @@ mod uploads;
 
 pub use access::{Action, Decision, Principal, decide};
 pub use blobs::BlobBody;
-pub use collect::CollectionReport;
+pub use collect::{Collected, CollectionReport};
 pub use error::RegistryError;
 pub use granary_catalog::{
     Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,

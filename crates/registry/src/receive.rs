@@ -186,11 +186,6 @@ impl<'a> Receiver<'a> {
                     }
                 };
                 check(expected, actual)?;
-                if self.parts.store.length(&key).await? != Some(checkpoint.offset) {
-                    return Err(RegistryError::Internal(
-                        "an object has another length than its session",
-                    ));
-                }
                 Ok((
                     checkpoint.offset,
                     BlobPlace::Object(key.as_str().to_owned()),

@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Write},
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -15,7 +15,7 @@ use actix_web::{
     },
 };
 use opentelemetry::propagation::Extractor;
-use tracing::Span;
+use tracing::{Span, field::DisplayValue};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{config::IpNet, connection::Activity, metrics::method_label};
@@ -114,32 +114,41 @@ impl Running {
         }
     }
 
-    fn log(&self) {
-        let status = self.status.as_u16();
-        let method = method_label(&self.method);
-        let path = Path(self.uri.path());
-        let client = self.client.map(tracing::field::display);
-        let milliseconds = self.started.elapsed().as_micros() as f64 / 1000.0;
-        let sent = self.sent;
-        if status >= 500 || self.body_failed {
-            let what = if self.body_failed {
+    /// One line: failures at error, writes at info, the rest at debug.
+    fn log(&self, took: Duration) {
+        let broken = self.body_failed;
+        // A probe that hears "not ready" has been answered well.
+        let failed = self.status.is_server_error() && !self.scope.route.starts_with("/health/");
+        if broken || failed {
+            let what = if broken {
                 "the answer broke off"
             } else {
                 "failed"
             };
-            tracing::error!(method, %path, status, sent, milliseconds, client, "{what}");
-        } else {
-            let what = if status == CLIENT_LEFT {
+            self.line(took, |line| line.at_error(what));
+        } else if self.is_write() {
+            let what = if self.status.as_u16() == CLIENT_LEFT {
                 "the client left"
             } else {
                 "answered"
             };
-            if self.is_write() {
-                tracing::info!(method, %path, status, sent, milliseconds, client, "{what}");
-            } else {
-                tracing::debug!(method, %path, status, sent, milliseconds, client, "{what}");
-            }
+            self.line(took, |line| line.at_info(what));
+        } else if tracing::enabled!(tracing::Level::DEBUG) {
+            self.line(took, |line| line.at_debug());
         }
+    }
+
+    fn line(&self, took: Duration, write: impl FnOnce(Line<'_>)) {
+        let line = Line {
+            method: method_label(&self.method),
+            path: Path(self.uri.path()),
+            status: self.status.as_u16(),
+            sent: self.sent,
+            milliseconds: took.as_micros() as f64 / 1000.0,
+            client: self.client.map(tracing::field::display),
+        };
+        let mut scope = self.scope;
+        scope.enter(|| write(line));
     }
 
     fn is_write(&self) -> bool {
@@ -177,14 +186,61 @@ impl Drop for Running {
         if std::thread::panicking() && self.status.as_u16() == CLIENT_LEFT {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
         }
+        let took = self.started.elapsed();
         if let Ok(mut series) = worker.series.try_borrow_mut() {
-            series
-                .get(metrics, &self.method, self.scope.route, self.status)
-                .record(self.started.elapsed(), self.received, self.sent);
+            let series = series.get(metrics, &self.method, self.scope.route, self.status);
+            series.record(took, self.received, self.sent);
         }
         self.trace();
-        let mut scope = self.scope;
-        scope.enter(|| self.log());
+        self.log(took);
+    }
+}
+
+/// What a request's line in the log says.
+struct Line<'a> {
+    method: &'static str,
+    path: Path<'a>,
+    status: u16,
+    sent: u64,
+    milliseconds: f64,
+    client: Option<DisplayValue<IpAddr>>,
+}
+
+impl Line<'_> {
+    fn at_error(self, what: &str) {
+        let Self {
+            method,
+            path,
+            status,
+            sent,
+            milliseconds,
+            client,
+        } = self;
+        tracing::error!(method, %path, status, sent, milliseconds, client, "{what}");
+    }
+
+    fn at_info(self, what: &str) {
+        let Self {
+            method,
+            path,
+            status,
+            sent,
+            milliseconds,
+            client,
+        } = self;
+        tracing::info!(method, %path, status, sent, milliseconds, client, "{what}");
+    }
+
+    fn at_debug(self) {
+        let Self {
+            method,
+            path,
+            status,
+            sent,
+            milliseconds,
+            client,
+        } = self;
+        tracing::debug!(method, %path, status, sent, milliseconds, client, "answered");
     }
 }
 

@@ -42,7 +42,12 @@ pub struct ManifestPut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PutOutcome {
     /// All of it is stored.
-    Stored,
+    Stored {
+        /// Content that it refers to and that is not in the repository, as a sparse policy allows.
+        absent: Vec<Digest>,
+        /// Whether its subject is not in the repository, which is always allowed.
+        subject_absent: bool,
+    },
     /// The repository lacks this content; nothing was stored.
     MissingContent(Vec<Digest>),
     /// This tag does not stand where the caller expects; nothing was stored.
@@ -79,7 +84,7 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
         None => HashMap::new(),
     };
     let missing = missing(write, known, &put, &blobs).await?;
-    if !missing.is_empty() {
+    if !missing.is_empty() && !put.sparse {
         return Ok(PutOutcome::MissingContent(missing));
     }
     for tag in &put.tags {
@@ -115,8 +120,12 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
             take_over_referrers(write, repository, manifest, tag, &put).await?;
         }
     }
+    let subject_absent = match put.manifest.subject {
+        Some(subject) => tags::find_manifest(write, repository, &subject).await?.is_none(),
+        None => false,
+    };
     write.touch(Touched::Manifest(put.repository, put.digest));
-    Ok(PutOutcome::Stored)
+    Ok(PutOutcome::Stored { absent: missing, subject_absent })
 }
 
 /// Which of the edges are blobs of the repository.
@@ -177,9 +186,6 @@ async fn missing(
     put: &ManifestPut,
     blobs: &HashMap<Digest, i64>,
 ) -> Result<Vec<Digest>, CatalogError> {
-    if put.sparse {
-        return Ok(Vec::new());
-    }
     let needed = |edge: &&Edge| edge.kind != EdgeKind::Optional;
     let open: Vec<Edge> = put
         .manifest

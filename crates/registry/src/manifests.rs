@@ -35,6 +35,10 @@ pub struct PutManifest {
     pub digest: Digest,
     /// The digest of its subject.
     pub subject: Option<Digest>,
+    /// Whether that subject is not in the repository.
+    pub subject_absent: bool,
+    /// Content it refers to that is not in the repository, up to 20.
+    pub absent: Vec<Digest>,
 }
 
 /// Bytes of descriptors in one page of referrers: containerd reads at most 4,393,216 bytes, cosign only the first page.
@@ -69,10 +73,7 @@ impl Registry {
             return Err(RegistryError::PreconditionWithoutTag);
         }
         let manifest = Manifest::parse(&request.body, request.content_type.as_deref())?;
-        let answer = PutManifest {
-            digest,
-            subject: manifest.subject,
-        };
+        let subject = manifest.subject;
         let put = ManifestPut {
             repository: request.repository,
             digest,
@@ -87,9 +88,9 @@ impl Registry {
         self.to_the_end(async move {
             granary_failpoint::reach_async("manifest::before_put").await;
             match registry.parts.catalog.put_manifest(put).await? {
-                PutOutcome::Stored => {
+                PutOutcome::Stored { absent, subject_absent } => {
                     granary_failpoint::reach_async("manifest::after_put").await;
-                    Ok(answer)
+                    Ok(PutManifest { digest, subject, subject_absent, absent })
                 }
                 PutOutcome::MissingContent(digests) => Err(RegistryError::ContentMissing(digests)),
                 PutOutcome::PreconditionFailed { tag, current } => {

@@ -155,6 +155,13 @@ pub(crate) async fn put_manifest(
         .insert_header((CONTENT_DIGEST, digest));
     if let Some(subject) = put.subject {
         answer.insert_header((OCI_SUBJECT, subject.to_string()));
+        if put.subject_absent {
+            answer.append_header(warning(&format!("the subject {subject} is not in this repository yet")));
+        }
+    }
+    if let Some(first) = put.absent.first() {
+        let text = format!("content is not in this repository, {first} for one: pulls of it will fail until it is pushed");
+        answer.append_header(warning(&text));
     }
     for tag in &tags {
         if let Ok(tag) = HeaderValue::from_str(tag.as_str()) {
@@ -192,4 +199,9 @@ pub(crate) async fn delete_manifest(
         .delete_manifest(&call.principal, repository, &reference, precondition)
         .await?;
     Ok(HttpResponse::Accepted().finish())
+}
+
+/// A soft message to the person behind the client (distribution-spec, "Warnings"; RFC 7234 section 5.5).
+fn warning(text: &str) -> (HeaderName, String) {
+    (header::WARNING, format!("299 - \"{text}\""))
 }

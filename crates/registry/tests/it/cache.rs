@@ -22,7 +22,8 @@ const REMOVAL: usize = 5;
 
 fn manifest(number: usize) -> Bytes {
     let text = String::from_utf8(image(&[]).to_vec()).unwrap();
-    text.replacen('{', &format!("{{\"number\":{number},"), 1).into()
+    text.replacen('{', &format!("{{\"number\":{number},"), 1)
+        .into()
 }
 
 /// What the tag's move `number` left: the manifest's digest, or nothing.
@@ -53,8 +54,13 @@ impl Moves {
         let newest = self.begun.load(SeqCst);
         // Of several moves it can stem from, the oldest excludes least.
         let stems_from = (oldest..=newest).find(|&number| values[number] == found);
-        let position = values.iter().rposition(|value| *value == found && value.is_some());
-        assert!(stems_from.is_some(), "moves {oldest}..={newest} were possible, but it stands at {position:?}");
+        let position = values
+            .iter()
+            .rposition(|value| *value == found && value.is_some());
+        assert!(
+            stems_from.is_some(),
+            "moves {oldest}..={newest} were possible, but it stands at {position:?}"
+        );
         self.seen.fetch_max(stems_from.unwrap_or(0), SeqCst);
         self.reads.fetch_add(1, SeqCst);
     }
@@ -63,14 +69,22 @@ impl Moves {
 #[test]
 fn nobody_sees_an_older_value_after_a_move() {
     let _unset = together();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let world = World::new(no_grace()).await;
         let values: Arc<Vec<_>> = Arc::new((0..=MOVES).map(value).collect());
         let moves = Arc::new(Moves::default());
         let readers: Vec<_> = (0..READERS)
             .map(|_| {
-                let (registry, moves, values) = (world.registry.clone(), Arc::clone(&moves), Arc::clone(&values));
+                let (registry, moves, values) = (
+                    world.registry.clone(),
+                    Arc::clone(&moves),
+                    Arc::clone(&values),
+                );
                 tokio::spawn(async move {
                     while moves.acknowledged.load(SeqCst) < MOVES {
                         moves.read(&registry, &values).await;
@@ -82,10 +96,16 @@ fn nobody_sees_an_older_value_after_a_move() {
         for number in 1..=MOVES {
             moves.begun.store(number, SeqCst);
             if value(number).is_some() {
-                put(&world.registry, "a/b", "t", &manifest(number)).await.unwrap();
+                put(&world.registry, "a/b", "t", &manifest(number))
+                    .await
+                    .unwrap();
             } else {
                 let tag = "t".parse().unwrap();
-                world.registry.delete_manifest(&WHO, &name("a/b"), &tag, Precondition::None).await.unwrap();
+                world
+                    .registry
+                    .delete_manifest(&WHO, &name("a/b"), &tag, Precondition::None)
+                    .await
+                    .unwrap();
             }
             moves.acknowledged.store(number, SeqCst);
             // Whoever moved it reads its own write, from memory or not.
@@ -94,7 +114,10 @@ fn nobody_sees_an_older_value_after_a_move() {
         for reader in readers {
             reader.await.unwrap();
         }
-        assert!(moves.reads.load(SeqCst) > 2 * MOVES, "the readers took part");
+        assert!(
+            moves.reads.load(SeqCst) > 2 * MOVES,
+            "the readers took part"
+        );
     });
 }
 
@@ -141,9 +164,15 @@ fn what_was_deleted_is_gone_from_memory() {
                 resolve(registry, "a/b", reference).await.unwrap();
             }
             let by_digest = Reference::Digest(stored.digest);
-            registry.delete_manifest(&WHO, &name("a/b"), &by_digest, Precondition::None).await.unwrap();
+            registry
+                .delete_manifest(&WHO, &name("a/b"), &by_digest, Precondition::None)
+                .await
+                .unwrap();
             for reference in ["t", &stored.digest.to_string()] {
-                assert!(resolve(registry, "a/b", reference).await.is_err(), "{reference}");
+                assert!(
+                    resolve(registry, "a/b", reference).await.is_err(),
+                    "{reference}"
+                );
             }
         }
     });

@@ -18,7 +18,9 @@ pub(crate) fn alone(test: impl Future<Output = ()>) {
 
 /// The same, on a runtime of the test's choice.
 pub(crate) fn alone_on(mut runtime: tokio::runtime::Builder, test: impl Future<Output = ()>) {
-    let _turn = FAILPOINTS.write().unwrap_or_else(|failed| failed.into_inner());
+    let _turn = FAILPOINTS
+        .write()
+        .unwrap_or_else(|failed| failed.into_inner());
     let scenario = fail::FailScenario::setup();
     let runtime = runtime.enable_all().build().unwrap();
     runtime.block_on(test);
@@ -28,7 +30,9 @@ pub(crate) fn alone_on(mut runtime: tokio::runtime::Builder, test: impl Future<O
 
 /// Keeps failpoints unset while a test runs.
 pub(crate) fn together() -> RwLockReadGuard<'static, ()> {
-    FAILPOINTS.read().unwrap_or_else(|failed| failed.into_inner())
+    FAILPOINTS
+        .read()
+        .unwrap_or_else(|failed| failed.into_inner())
 }
 
 /// Stops the first task that passes a failpoint; later ones pass freely.
@@ -42,12 +46,19 @@ impl Gate {
     pub(crate) fn shut(name: &str) -> Self {
         let reached = Arc::new(Notify::new());
         let (open, opened) = mpsc::channel();
-        let (tell, opened, used) = (Arc::clone(&reached), Mutex::new(opened), AtomicBool::new(false));
+        let (tell, opened, used) = (
+            Arc::clone(&reached),
+            Mutex::new(opened),
+            AtomicBool::new(false),
+        );
         fail::cfg_callback(name, move || {
             if !used.swap(true, Ordering::SeqCst) {
                 tell.notify_one();
                 // A gate that was dropped is open.
-                let _ = opened.lock().unwrap_or_else(|failed| failed.into_inner()).recv();
+                let _ = opened
+                    .lock()
+                    .unwrap_or_else(|failed| failed.into_inner())
+                    .recv();
             }
         })
         .unwrap();

@@ -3,6 +3,7 @@
 //! Garbage collection runs without a grace time, so the model knows exactly what goes. `GRANARY_MODEL_SEED` and
 //! `GRANARY_MODEL_STEPS` repeat or lengthen a run.
 
+mod compare;
 mod oracle;
 mod play;
 
@@ -23,7 +24,9 @@ impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
         // A few turns, because small seeds begin alike.
         let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..8).for_each(|_| drop(dice.below(1)));
+        for _ in 0..8 {
+            dice.below(1);
+        }
         dice
     }
 
@@ -51,19 +54,24 @@ fn from_environment(name: &str) -> Option<u64> {
 fn play(seeds: &[u64], steps: usize, stored: bool, rules: &Rules) {
     let _unset = together();
     let chosen = from_environment("GRANARY_MODEL_SEED");
-    let steps = from_environment("GRANARY_MODEL_STEPS").map_or(steps, |steps| usize::try_from(steps).unwrap());
+    let steps = from_environment("GRANARY_MODEL_STEPS")
+        .map_or(steps, |steps| usize::try_from(steps).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for &seed in chosen.as_ref().map_or(seeds, std::slice::from_ref) {
         let folder = tempfile::tempdir().unwrap();
         runtime.block_on(async {
-            let registry = if stored { open(folder.path(), rules.clone()).await } else { in_memory(folder.path(), rules).await };
+            let registry = if stored {
+                open(folder.path(), rules.clone()).await
+            } else {
+                in_memory(folder.path(), rules).await
+            };
             let mut play = Play::new(seed, registry, rules.clone());
             for step in 0..steps {
                 play.step().await;
-                if step % 25 == 24 {
+                if step % 50 == 49 {
                     play.compare_everything().await;
                 }
-                if stored && step % 250 == 249 {
+                if stored && step % 150 == 149 {
                     play.restart(folder.path()).await;
                 }
             }
@@ -74,30 +82,45 @@ fn play(seeds: &[u64], steps: usize, stored: bool, rules: &Rules) {
 }
 
 async fn in_memory(folder: &std::path::Path, rules: &Rules) -> Registry {
-    let catalog = Catalog::open_sqlite(&folder.join("catalog.db")).await.unwrap();
-    Registry::open(catalog, Box::<MemoryStore>::default(), rules.clone()).await.unwrap()
+    let catalog = Catalog::open_sqlite(&folder.join("catalog.db"))
+        .await
+        .unwrap();
+    Registry::open(catalog, Box::<MemoryStore>::default(), rules.clone())
+        .await
+        .unwrap()
 }
 
 fn untagged_go() -> Rules {
-    Rules { untagged: Untagged::After(std::time::Duration::ZERO), ..no_grace() }
+    Rules {
+        untagged: Untagged::After(std::time::Duration::ZERO),
+        ..no_grace()
+    }
 }
 
 #[test]
 fn in_memory_untagged_manifests_kept() {
-    play(&[1, 2], 1500, false, &no_grace());
+    play(&[1, 2], 600, false, &no_grace());
 }
 
 #[test]
 fn in_memory_untagged_manifests_collected() {
-    play(&[3, 4], 1500, false, &untagged_go());
+    play(&[3, 4], 600, false, &untagged_go());
 }
 
 #[test]
 fn on_disk_with_restarts_untagged_manifests_kept() {
-    play(&[5, 6], 1500, true, &no_grace());
+    play(&[5, 6], 600, true, &no_grace());
 }
 
 #[test]
 fn on_disk_with_restarts_untagged_manifests_collected_and_sparse_indexes() {
-    play(&[7, 8], 1500, true, &Rules { sparse: true, ..untagged_go() });
+    play(
+        &[7, 8],
+        1500,
+        true,
+        &Rules {
+            sparse: true,
+            ..untagged_go()
+        },
+    );
 }

@@ -19,7 +19,10 @@ use crate::{
 };
 
 fn an_hour() -> Rules {
-    Rules { grace: HOUR, ..no_grace() }
+    Rules {
+        grace: HOUR,
+        ..no_grace()
+    }
 }
 
 /// A world in which the next pass removes these blobs of `a/b`, one inline and one an object.
@@ -52,7 +55,11 @@ async fn expect_kept(world: &World, repository: &str, blobs: &[Bytes]) {
     for _ in 0..4 {
         for blob in blobs {
             let found = pull(&world.registry, repository, &Digest::sha256(blob)).await;
-            assert_eq!(found.as_ref(), Some(blob), "acknowledged content was collected");
+            assert_eq!(
+                found.as_ref(),
+                Some(blob),
+                "acknowledged content was collected"
+            );
         }
         collect(&world.registry).await;
     }
@@ -66,7 +73,10 @@ fn without_a_race_the_second_pass_removes() {
         gate.open();
         assert_eq!(running.await.unwrap().withdrawn, 2);
         for blob in &blobs {
-            assert_eq!(pull(&world.registry, "a/b", &Digest::sha256(blob)).await, None);
+            assert_eq!(
+                pull(&world.registry, "a/b", &Digest::sha256(blob)).await,
+                None
+            );
         }
         assert_eq!(world.objects(), 1, "the row goes before the object");
         let report = collect(&world.registry).await;
@@ -82,7 +92,11 @@ fn what_head_reported_stays() {
         let (gate, running) = chosen(&world).await;
         for blob in &blobs {
             let digest = Digest::sha256(blob);
-            world.registry.check_blob(&WHO, &name("a/b"), &digest).await.unwrap();
+            world
+                .registry
+                .check_blob(&WHO, &name("a/b"), &digest)
+                .await
+                .unwrap();
         }
         gate.open();
         assert_eq!(running.await.unwrap().withdrawn, 0);
@@ -96,11 +110,15 @@ fn head_reports_nothing_that_went_while_it_looked() {
         let (world, blobs) = doomed().await;
         let gate = Gate::shut("head::before_lease");
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&blobs[1]));
-        let head = tokio::spawn(async move { registry.check_blob(&WHO, &name("a/b"), &digest).await });
+        let head =
+            tokio::spawn(async move { registry.check_blob(&WHO, &name("a/b"), &digest).await });
         gate.reached().await;
         collect(&world.registry).await;
         gate.open();
-        assert!(matches!(head.await.unwrap(), Err(RegistryError::BlobUnknown(_))), "the client has to push");
+        assert!(
+            matches!(head.await.unwrap(), Err(RegistryError::BlobUnknown(_))),
+            "the client has to push"
+        );
     });
 }
 
@@ -111,10 +129,20 @@ fn what_was_mounted_stays() {
         let (gate, running) = chosen(&world).await;
         for (blob, from) in blobs.iter().zip([Some(name("a/b")), None]) {
             let digest = Digest::sha256(blob);
-            assert!(world.registry.mount(&WHO, &name("c/d"), from.as_ref(), &digest).await.unwrap());
+            assert!(
+                world
+                    .registry
+                    .mount(&WHO, &name("c/d"), from.as_ref(), &digest)
+                    .await
+                    .unwrap()
+            );
         }
         gate.open();
-        assert_eq!(running.await.unwrap().withdrawn, 2, "of the repository they came from");
+        assert_eq!(
+            running.await.unwrap().withdrawn,
+            2,
+            "of the repository they came from"
+        );
         expect_kept(&world, "c/d", &blobs).await;
     });
 }
@@ -126,7 +154,9 @@ fn nothing_is_mounted_that_went_before() {
         let gate = Gate::shut("mount::before");
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&blobs[1]));
         let mount = tokio::spawn(async move {
-            registry.mount(&WHO, &name("c/d"), Some(&name("a/b")), &digest).await
+            registry
+                .mount(&WHO, &name("c/d"), Some(&name("a/b")), &digest)
+                .await
         });
         gate.reached().await;
         collect(&world.registry).await;
@@ -141,13 +171,18 @@ fn what_a_manifest_refers_to_stays() {
     alone(async {
         let (world, blobs) = doomed().await;
         let (gate, running) = chosen(&world).await;
-        let layers = blobs.each_ref().map(|blob| (Digest::sha256(blob), blob.len()));
+        let layers = blobs
+            .each_ref()
+            .map(|blob| (Digest::sha256(blob), blob.len()));
         let manifest = image(&layers);
         put(&world.registry, "a/b", "v1", &manifest).await.unwrap();
         gate.open();
         assert_eq!(running.await.unwrap().withdrawn, 0);
         expect_kept(&world, "a/b", &blobs).await;
-        assert_eq!(resolve(&world.registry, "a/b", "v1").await.unwrap().payload, manifest);
+        assert_eq!(
+            resolve(&world.registry, "a/b", "v1").await.unwrap().payload,
+            manifest
+        );
     });
 }
 
@@ -156,7 +191,11 @@ fn a_manifest_is_refused_if_its_content_went_before() {
     alone(async {
         let (world, blobs) = doomed().await;
         let gate = Gate::shut("manifest::before_put");
-        let manifest = image(&blobs.each_ref().map(|blob| (Digest::sha256(blob), blob.len())));
+        let manifest = image(
+            &blobs
+                .each_ref()
+                .map(|blob| (Digest::sha256(blob), blob.len())),
+        );
         let (registry, body) = (world.registry.clone(), manifest.clone());
         let putting = tokio::spawn(async move { put(&registry, "a/b", "v1", &body).await });
         gate.reached().await;
@@ -180,8 +219,12 @@ fn what_was_pushed_again_stays() {
         push(&world.registry, "a/b", &blobs[0]).await.unwrap();
         // The object comes through a session this time.
         let id = begin(&world.registry, "a/b").await;
-        append(&world.registry, "a/b", &id, &blobs[1]).await.unwrap();
-        finish(&world.registry, "a/b", &id, &blobs[1]).await.unwrap();
+        append(&world.registry, "a/b", &id, &blobs[1])
+            .await
+            .unwrap();
+        finish(&world.registry, "a/b", &id, &blobs[1])
+            .await
+            .unwrap();
         gate.open();
         assert_eq!(running.await.unwrap().withdrawn, 0);
         expect_kept(&world, "a/b", &blobs).await;
@@ -199,7 +242,10 @@ fn what_was_pushed_between_row_and_object_stays() {
             let gate = Gate::shut(point);
             let running = collecting(&world);
             gate.reached().await;
-            assert_eq!(pull(&world.registry, "a/b", &Digest::sha256(&blobs[1])).await, None);
+            assert_eq!(
+                pull(&world.registry, "a/b", &Digest::sha256(&blobs[1])).await,
+                None
+            );
             for blob in &blobs {
                 push(&world.registry, "a/b", blob).await.unwrap();
             }
@@ -217,12 +263,27 @@ fn what_was_pushed_between_row_and_object_stays() {
 fn a_mark_of_an_earlier_pass_does_not_outlive_a_reference() {
     alone(async {
         let (world, blobs) = doomed().await;
-        let manifest = image(&blobs.each_ref().map(|blob| (Digest::sha256(blob), blob.len())));
-        let digest = put(&world.registry, "a/b", "v1", &manifest).await.unwrap().digest;
+        let manifest = image(
+            &blobs
+                .each_ref()
+                .map(|blob| (Digest::sha256(blob), blob.len())),
+        );
+        let digest = put(&world.registry, "a/b", "v1", &manifest)
+            .await
+            .unwrap()
+            .digest;
         let by_digest = Reference::Digest(digest);
         let gone = granary_registry::Precondition::None;
-        world.registry.delete_manifest(&WHO, &name("a/b"), &by_digest, gone).await.unwrap();
-        assert_eq!(collect(&world.registry).await.withdrawn, 0, "two completed passes without a reference are needed");
+        world
+            .registry
+            .delete_manifest(&WHO, &name("a/b"), &by_digest, gone)
+            .await
+            .unwrap();
+        assert_eq!(
+            collect(&world.registry).await.withdrawn,
+            0,
+            "two completed passes without a reference are needed"
+        );
         assert_eq!(collect(&world.registry).await.withdrawn, 2);
     });
 }
@@ -230,7 +291,10 @@ fn a_mark_of_an_earlier_pass_does_not_outlive_a_reference() {
 #[test]
 fn an_upload_that_ends_during_a_collection_stays() {
     alone(async {
-        let rules = Rules { upload_expiry: Duration::ZERO, ..an_hour() };
+        let rules = Rules {
+            upload_expiry: Duration::ZERO,
+            ..an_hour()
+        };
         let world = World::new(rules).await;
         let bytes = content(1, LARGE);
         let id = begin(&world.registry, "a/b").await;
@@ -252,7 +316,10 @@ fn an_upload_that_ends_during_a_collection_stays() {
 #[test]
 fn an_upload_that_expires_before_its_end_is_refused() {
     alone(async {
-        let rules = Rules { upload_expiry: Duration::ZERO, ..an_hour() };
+        let rules = Rules {
+            upload_expiry: Duration::ZERO,
+            ..an_hour()
+        };
         let world = World::new(rules).await;
         let bytes = content(1, LARGE);
         let id = begin(&world.registry, "a/b").await;
@@ -264,18 +331,28 @@ fn an_upload_that_expires_before_its_end_is_refused() {
             Err(RegistryError::UploadUnknown(_))
         ));
         assert_eq!(world.objects(), 0);
-        assert_eq!(pull(&world.registry, "a/b", &Digest::sha256(&bytes)).await, None);
+        assert_eq!(
+            pull(&world.registry, "a/b", &Digest::sha256(&bytes)).await,
+            None
+        );
     });
 }
 
 /// Untagged manifests, in a world in which the next pass removes the one it returns.
 async fn untagged() -> (World, Bytes) {
-    let rules = Rules { untagged: Untagged::After(Duration::ZERO), ..no_grace() };
+    let rules = Rules {
+        untagged: Untagged::After(Duration::ZERO),
+        ..no_grace()
+    };
     let world = World::new(rules).await;
     let manifest = image(&[]);
     put(&world.registry, "a/b", "v1", &manifest).await.unwrap();
     let (tag, none) = ("v1".parse().unwrap(), granary_registry::Precondition::None);
-    world.registry.delete_manifest(&WHO, &name("a/b"), &tag, none).await.unwrap();
+    world
+        .registry
+        .delete_manifest(&WHO, &name("a/b"), &tag, none)
+        .await
+        .unwrap();
     assert_eq!(collect(&world.registry).await.marked, 1);
     (world, manifest)
 }
@@ -289,27 +366,50 @@ fn an_untagged_manifest_goes_unless_it_is_needed_again() {
         let (world, _) = untagged().await;
         put(&world.registry, "a/b", "v2", &manifest).await.unwrap();
         assert_eq!(collect(&world.registry).await.manifests, 0);
-        assert_eq!(resolve(&world.registry, "a/b", "v2").await.unwrap().payload, manifest);
+        assert_eq!(
+            resolve(&world.registry, "a/b", "v2").await.unwrap().payload,
+            manifest
+        );
 
         let (world, _) = untagged().await;
         let index = serde_json::json!({"schemaVersion": 2, "manifests": [{"mediaType": "application/x",
             "digest": Digest::sha256(&manifest).to_string(), "size": manifest.len()}]});
-        put(&world.registry, "a/b", "all", &index.to_string().into()).await.unwrap();
+        put(&world.registry, "a/b", "all", &index.to_string().into())
+            .await
+            .unwrap();
         let (all, by_digest) = (Progress::silent(), Digest::sha256(&manifest).to_string());
-        world.registry.maintain(Maintenance::Gc { dry_run: false }, &all).await.unwrap();
-        assert_eq!(resolve(&world.registry, "a/b", &by_digest).await.unwrap().payload, manifest);
+        world
+            .registry
+            .maintain(Maintenance::Gc { dry_run: false }, &all)
+            .await
+            .unwrap();
+        assert_eq!(
+            resolve(&world.registry, "a/b", &by_digest)
+                .await
+                .unwrap()
+                .payload,
+            manifest
+        );
     });
 }
 
 #[test]
 fn a_collection_does_not_touch_what_is_being_received() {
     alone(async {
-        let world = World::new(Rules { upload_expiry: Duration::ZERO, ..no_grace() }).await;
+        let world = World::new(Rules {
+            upload_expiry: Duration::ZERO,
+            ..no_grace()
+        })
+        .await;
         let bytes = content(1, LARGE);
         let (sender, slow) = slow_body();
         let gate = Gate::shut("upload::received");
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&bytes));
-        let pushing = tokio::spawn(async move { registry.push_blob(&name("a/b"), &WHO, digest, None, slow).await });
+        let pushing = tokio::spawn(async move {
+            registry
+                .push_blob(&name("a/b"), &WHO, digest, None, slow)
+                .await
+        });
         sender.send(bytes.slice(..150)).unwrap();
         gate.reached().await;
         gate.open();

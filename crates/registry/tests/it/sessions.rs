@@ -18,11 +18,19 @@ use crate::{
 type Appending = JoinHandle<Result<UploadStatus, RegistryError>>;
 
 /// A PATCH of which `first` has arrived and whose body goes on.
-async fn writing(registry: &Registry, id: &str, first: &Bytes) -> (UnboundedSender<Bytes>, Appending) {
+async fn writing(
+    registry: &Registry,
+    id: &str,
+    first: &Bytes,
+) -> (UnboundedSender<Bytes>, Appending) {
     let gate = Gate::shut("upload::received");
     let (sender, slow) = slow_body();
     let (registry, id) = (registry.clone(), id.to_owned());
-    let appending = tokio::spawn(async move { registry.append(&name("a/b"), &id, Chunk::default(), slow).await });
+    let appending = tokio::spawn(async move {
+        registry
+            .append(&name("a/b"), &id, Chunk::default(), slow)
+            .await
+    });
     sender.send(first.clone()).unwrap();
     gate.reached().await;
     gate.open();
@@ -36,7 +44,11 @@ async fn received(registry: &Registry, id: &str) -> Result<u64, RegistryError> {
 #[test]
 fn a_second_writer_has_to_wait() {
     alone(async {
-        let world = World::new(Rules { silence: HOUR, ..no_grace() }).await;
+        let world = World::new(Rules {
+            silence: HOUR,
+            ..no_grace()
+        })
+        .await;
         let registry = &world.registry;
         for length in [20, LARGE] {
             let bytes = content(length, length);
@@ -64,21 +76,34 @@ fn a_second_writer_has_to_wait() {
 #[test]
 fn a_silent_writer_is_taken_over_and_what_it_sent_is_kept() {
     alone(async {
-        let world = World::new(Rules { silence: Duration::ZERO, ..no_grace() }).await;
+        let world = World::new(Rules {
+            silence: Duration::ZERO,
+            ..no_grace()
+        })
+        .await;
         let registry = &world.registry;
         for (length, cut) in [(20, 10), (LARGE, 10), (LARGE, 100)] {
             let bytes = content(length + cut, length);
             let id = begin(registry, "a/b").await;
             let (sender, first) = writing(registry, &id, &bytes.slice(..cut)).await;
             let range: ContentRange = format!("{cut}-{}", length - 1).parse().unwrap();
-            let chunk = Chunk { range: Some(range), length: None };
+            let chunk = Chunk {
+                range: Some(range),
+                length: None,
+            };
             let rest = body(bytes.slice(cut..));
-            let status = registry.append(&name("a/b"), &id, chunk, rest).await.unwrap();
+            let status = registry
+                .append(&name("a/b"), &id, chunk, rest)
+                .await
+                .unwrap();
             assert_eq!(status.received, length as u64);
             // What the first one sends now goes nowhere.
             sender.send(Bytes::from_static(b"late")).unwrap();
             drop(sender);
-            assert!(matches!(first.await.unwrap(), Err(RegistryError::Body(BodyError::Cut))));
+            assert!(matches!(
+                first.await.unwrap(),
+                Err(RegistryError::Body(BodyError::Cut))
+            ));
             assert_eq!(received(registry, &id).await.unwrap(), length as u64);
             let digest = finish(registry, "a/b", &id, &bytes).await.unwrap();
             assert_eq!(pull(registry, "a/b", &digest).await, Some(bytes));
@@ -116,17 +141,28 @@ fn a_superseded_save_is_refused() {
         for length in [20, LARGE] {
             let bytes = content(length, length);
             let id = begin(registry, "a/b").await;
-            append(registry, "a/b", &id, &bytes.slice(..10)).await.unwrap();
+            append(registry, "a/b", &id, &bytes.slice(..10))
+                .await
+                .unwrap();
             let gate = Gate::shut("upload::before_save");
             let (other, session, rest) = (registry.clone(), id.clone(), bytes.slice(10..));
             let late = tokio::spawn(async move { append(&other, "a/b", &session, &rest).await });
             gate.reached().await;
             registry.catalog().take_over_upload(&id).await.unwrap();
             gate.open();
-            assert!(matches!(late.await.unwrap(), Err(RegistryError::UploadUnknown(_))));
-            assert_eq!(received(registry, &id).await.unwrap(), 10, "nothing of it counts");
+            assert!(matches!(
+                late.await.unwrap(),
+                Err(RegistryError::UploadUnknown(_))
+            ));
+            assert_eq!(
+                received(registry, &id).await.unwrap(),
+                10,
+                "nothing of it counts"
+            );
             // The successor goes on where the session stands.
-            append(registry, "a/b", &id, &bytes.slice(10..)).await.unwrap();
+            append(registry, "a/b", &id, &bytes.slice(10..))
+                .await
+                .unwrap();
             finish(registry, "a/b", &id, &bytes).await.unwrap();
         }
     });
@@ -147,7 +183,10 @@ fn a_superseded_end_stores_nothing() {
             gate.reached().await;
             registry.catalog().take_over_upload(&id).await.unwrap();
             gate.open();
-            assert!(matches!(late.await.unwrap(), Err(RegistryError::UploadUnknown(_))));
+            assert!(matches!(
+                late.await.unwrap(),
+                Err(RegistryError::UploadUnknown(_))
+            ));
             assert_eq!(pull(registry, "a/b", &Digest::sha256(&bytes)).await, None);
             let digest = finish(registry, "a/b", &id, &bytes).await.unwrap();
             assert_eq!(pull(registry, "a/b", &digest).await, Some(bytes));
@@ -166,7 +205,10 @@ fn cancelling_ends_a_writer_and_frees_its_bytes() {
         sender.send(content(2, LARGE)).unwrap();
         drop(sender);
         assert!(writer.await.unwrap().is_err());
-        assert!(matches!(received(registry, &id).await, Err(RegistryError::UploadUnknown(_))));
+        assert!(matches!(
+            received(registry, &id).await,
+            Err(RegistryError::UploadUnknown(_))
+        ));
         let again = registry.cancel_upload(&name("a/b"), &id).await;
         assert!(matches!(again, Err(RegistryError::UploadUnknown(_))));
         collect(registry).await;
@@ -180,9 +222,18 @@ fn the_connection_of_a_stopped_writer_ends_without_another_byte() {
         let world = World::new(no_grace()).await;
         let id = begin(&world.registry, "a/b").await;
         let (_sender, writer) = writing(&world.registry, &id, &content(1, 10)).await;
-        world.registry.cancel_upload(&name("a/b"), &id).await.unwrap();
+        world
+            .registry
+            .cancel_upload(&name("a/b"), &id)
+            .await
+            .unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(10), writer).await;
-        assert!(ended.expect("it waits for a body nobody wants any more").unwrap().is_err());
+        assert!(
+            ended
+                .expect("it waits for a body nobody wants any more")
+                .unwrap()
+                .is_err()
+        );
     });
 }
 
@@ -193,9 +244,21 @@ fn a_session_belongs_to_its_repository() {
         let world = World::new(no_grace()).await;
         let id = begin(&world.registry, "a/b").await;
         let bytes = content(1, 10);
-        assert!(matches!(append(&world.registry, "c/d", &id, &bytes).await, Err(RegistryError::UploadUnknown(_))));
-        assert!(matches!(finish(&world.registry, "c/d", &id, b"").await, Err(RegistryError::UploadUnknown(_))));
-        assert!(world.registry.cancel_upload(&name("c/d"), &id).await.is_err());
+        assert!(matches!(
+            append(&world.registry, "c/d", &id, &bytes).await,
+            Err(RegistryError::UploadUnknown(_))
+        ));
+        assert!(matches!(
+            finish(&world.registry, "c/d", &id, b"").await,
+            Err(RegistryError::UploadUnknown(_))
+        ));
+        assert!(
+            world
+                .registry
+                .cancel_upload(&name("c/d"), &id)
+                .await
+                .is_err()
+        );
         append(&world.registry, "a/b", &id, &bytes).await.unwrap();
     });
 }
@@ -211,12 +274,23 @@ fn a_wrong_digest_leaves_the_session_where_it_was() {
             let id = begin(registry, "a/b").await;
             append(registry, "a/b", &id, &bytes).await.unwrap();
             let wrong = Digest::sha256(b"something else");
-            let refused = registry.finish_upload(&name("a/b"), &id, wrong, Chunk::default(), body(more.clone())).await;
+            let refused = registry
+                .finish_upload(
+                    &name("a/b"),
+                    &id,
+                    wrong,
+                    Chunk::default(),
+                    body(more.clone()),
+                )
+                .await;
             assert!(matches!(refused, Err(RegistryError::DigestDiffers { .. })));
             assert_eq!(received(registry, &id).await.unwrap(), bytes.len() as u64);
             let whole = Bytes::from([bytes.as_ref(), more.as_ref()].concat());
             let right = Digest::sha256(&whole);
-            registry.finish_upload(&name("a/b"), &id, right, Chunk::default(), body(more)).await.unwrap();
+            registry
+                .finish_upload(&name("a/b"), &id, right, Chunk::default(), body(more))
+                .await
+                .unwrap();
             assert_eq!(pull(registry, "a/b", &right).await, Some(whole.clone()));
             // The closing request again: the same answer. With another digest there is no session any more.
             finish(registry, "a/b", &id, &whole).await.unwrap();
@@ -234,13 +308,29 @@ fn an_idle_session_expires() {
         let bytes = content(1, LARGE);
         let id = begin(&world.registry, "a/b").await;
         append(&world.registry, "a/b", &id, &bytes).await.unwrap();
-        assert_eq!(collect(&world.registry).await.uploads, 0, "the rules give it a day");
+        assert_eq!(
+            collect(&world.registry).await.uploads,
+            0,
+            "the rules give it a day"
+        );
         assert_eq!(received(&world.registry, &id).await.unwrap(), LARGE as u64);
 
-        let world = world.restarted(Rules { upload_expiry: Duration::ZERO, ..no_grace() }).await;
-        assert_eq!(received(&world.registry, &id).await.unwrap(), LARGE as u64, "sessions outlive a restart");
+        let world = world
+            .restarted(Rules {
+                upload_expiry: Duration::ZERO,
+                ..no_grace()
+            })
+            .await;
+        assert_eq!(
+            received(&world.registry, &id).await.unwrap(),
+            LARGE as u64,
+            "sessions outlive a restart"
+        );
         assert_eq!(collect(&world.registry).await.uploads, 1);
-        assert!(matches!(received(&world.registry, &id).await, Err(RegistryError::UploadUnknown(_))));
+        assert!(matches!(
+            received(&world.registry, &id).await,
+            Err(RegistryError::UploadUnknown(_))
+        ));
         assert_eq!(world.objects(), 0);
     });
 }
@@ -249,11 +339,18 @@ fn an_idle_session_expires() {
 fn the_open_sessions_of_a_principal_are_limited() {
     let _unset = together();
     run(async {
-        let world = World::new(Rules { uploads_per_principal: 2, ..no_grace() }).await;
+        let world = World::new(Rules {
+            uploads_per_principal: 2,
+            ..no_grace()
+        })
+        .await;
         let registry = &world.registry;
         let full = async || {
             let refused = registry.begin_upload(&name("c/d"), &WHO, None).await;
-            assert!(matches!(refused, Err(RegistryError::TooManyUploads { limit: 2 })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(RegistryError::TooManyUploads { limit: 2 })),
+                "{refused:?}"
+            );
         };
         let first = begin(registry, "a/b").await;
         let second = begin(registry, "a/b").await;
@@ -272,7 +369,9 @@ fn the_open_sessions_of_a_principal_are_limited() {
         ));
         registry.cancel_upload(&name("a/b"), &third).await.unwrap();
         for number in 0..3 {
-            push(registry, "a/b", &content(number, LARGE)).await.unwrap();
+            push(registry, "a/b", &content(number, LARGE))
+                .await
+                .unwrap();
         }
     });
 }
@@ -314,7 +413,10 @@ fn writes_that_wait_share_a_commit() {
         assert!(world.registry.catalog().commits() - commits <= 3);
         for number in 0..PUSHES {
             let bytes = content(number, 10);
-            assert_eq!(pull(&world.registry, "a/b", &Digest::sha256(&bytes)).await, Some(bytes));
+            assert_eq!(
+                pull(&world.registry, "a/b", &Digest::sha256(&bytes)).await,
+                Some(bytes)
+            );
         }
     });
 }
@@ -326,11 +428,16 @@ fn nothing_is_acknowledged_before_its_commit() {
         let world = World::new(no_grace()).await;
         let gate = Gate::shut("catalog::before_commit");
         let registry = world.registry.clone();
-        let mut pushing = tokio::spawn(async move { push(&registry, "a/b", &content(0, 10)).await });
+        let mut pushing =
+            tokio::spawn(async move { push(&registry, "a/b", &content(0, 10)).await });
         gate.reached().await;
         let digest = Digest::sha256(&content(0, 10));
         for _ in 0..100 {
-            assert_eq!(pull(&world.registry, "a/b", &digest).await, None, "it is not committed");
+            assert_eq!(
+                pull(&world.registry, "a/b", &digest).await,
+                None,
+                "it is not committed"
+            );
         }
         assert!(!pushing.is_finished());
         gate.open();

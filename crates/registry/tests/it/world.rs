@@ -37,9 +37,13 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn open(folder: &Path, rules: Rules) -> Registry {
-    let catalog = Catalog::open_sqlite(&folder.join("catalog.db")).await.unwrap();
+    let catalog = Catalog::open_sqlite(&folder.join("catalog.db"))
+        .await
+        .unwrap();
     let store = FileStore::open(&folder.join("blobs"), 0).unwrap();
-    Registry::open(catalog, Box::new(store), rules).await.unwrap()
+    Registry::open(catalog, Box::new(store), rules)
+        .await
+        .unwrap()
 }
 
 impl World {
@@ -61,8 +65,12 @@ impl World {
     /// Objects that lie in the store.
     pub(crate) fn objects(&self) -> usize {
         let prefixes = std::fs::read_dir(self.folder.path().join("blobs")).unwrap();
-        let folders = prefixes.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-        folders.map(|path| std::fs::read_dir(path).unwrap().count()).sum()
+        let folders = prefixes
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_dir());
+        folders
+            .map(|path| std::fs::read_dir(path).unwrap().count())
+            .sum()
     }
 }
 
@@ -78,12 +86,15 @@ pub(crate) fn tag(text: &str) -> Tag {
 pub(crate) fn content(number: usize, length: usize) -> Bytes {
     let mut bytes = vec![b'.'; length];
     let text = number.to_string();
-    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    let written = text.len().min(length);
+    bytes[..written].copy_from_slice(&text.as_bytes()[..written]);
     bytes.into()
 }
 
 /// A body that comes whole.
-pub(crate) fn body(bytes: Bytes) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Unpin {
+pub(crate) fn body(
+    bytes: Bytes,
+) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Unpin {
     stream::iter((!bytes.is_empty()).then_some(Ok(bytes)))
 }
 
@@ -100,26 +111,56 @@ pub(crate) fn slow_body() -> (
     (sender, Box::pin(body))
 }
 
-pub(crate) async fn push(registry: &Registry, repository: &str, bytes: &Bytes) -> Result<Digest, RegistryError> {
+pub(crate) async fn push(
+    registry: &Registry,
+    repository: &str,
+    bytes: &Bytes,
+) -> Result<Digest, RegistryError> {
     let digest = Digest::sha256(bytes);
     let length = Some(bytes.len() as u64);
-    registry.push_blob(&name(repository), &WHO, digest, length, body(bytes.clone())).await?;
+    registry
+        .push_blob(&name(repository), &WHO, digest, length, body(bytes.clone()))
+        .await?;
     Ok(digest)
 }
 
 pub(crate) async fn begin(registry: &Registry, repository: &str) -> String {
-    registry.begin_upload(&name(repository), &WHO, None).await.unwrap().id
+    registry
+        .begin_upload(&name(repository), &WHO, None)
+        .await
+        .unwrap()
+        .id
 }
 
-pub(crate) async fn append(registry: &Registry, repository: &str, id: &str, bytes: &Bytes) -> Result<u64, RegistryError> {
-    let status = registry.append(&name(repository), id, Chunk::default(), body(bytes.clone())).await?;
+pub(crate) async fn append(
+    registry: &Registry,
+    repository: &str,
+    id: &str,
+    bytes: &Bytes,
+) -> Result<u64, RegistryError> {
+    let status = registry
+        .append(&name(repository), id, Chunk::default(), body(bytes.clone()))
+        .await?;
     Ok(status.received)
 }
 
 /// Closes a session without another byte.
-pub(crate) async fn finish(registry: &Registry, repository: &str, id: &str, whole: &[u8]) -> Result<Digest, RegistryError> {
+pub(crate) async fn finish(
+    registry: &Registry,
+    repository: &str,
+    id: &str,
+    whole: &[u8],
+) -> Result<Digest, RegistryError> {
     let digest = Digest::sha256(whole);
-    registry.finish_upload(&name(repository), id, digest, Chunk::default(), body(Bytes::new())).await?;
+    registry
+        .finish_upload(
+            &name(repository),
+            id,
+            digest,
+            Chunk::default(),
+            body(Bytes::new()),
+        )
+        .await?;
     Ok(digest)
 }
 
@@ -136,7 +177,12 @@ pub(crate) fn image(layers: &[(Digest, usize)]) -> Bytes {
 }
 
 /// Puts a manifest under a tag or digest.
-pub(crate) async fn put(registry: &Registry, repository: &str, reference: &str, body: &Bytes) -> Result<PutManifest, RegistryError> {
+pub(crate) async fn put(
+    registry: &Registry,
+    repository: &str,
+    reference: &str,
+    body: &Bytes,
+) -> Result<PutManifest, RegistryError> {
     let request = ManifestRequest {
         repository: name(repository),
         reference: reference.parse().unwrap(),
@@ -148,7 +194,11 @@ pub(crate) async fn put(registry: &Registry, repository: &str, reference: &str, 
     registry.put_manifest(&WHO, request).await
 }
 
-pub(crate) async fn resolve(registry: &Registry, repository: &str, reference: &str) -> Result<Arc<StoredManifest>, RegistryError> {
+pub(crate) async fn resolve(
+    registry: &Registry,
+    repository: &str,
+    reference: &str,
+) -> Result<Arc<StoredManifest>, RegistryError> {
     let reference: Reference = reference.parse().unwrap();
     registry.resolve(&WHO, &name(repository), &reference).await
 }
@@ -160,7 +210,9 @@ pub(crate) async fn pull(registry: &Registry, repository: &str, digest: &Digest)
         Err(RegistryError::BlobUnknown(_)) => return None,
         Err(error) => panic!("{digest}: {error}"),
     };
-    let Some(last) = blob.size.checked_sub(1) else { return Some(Bytes::new()) };
+    let Some(last) = blob.size.checked_sub(1) else {
+        return Some(Bytes::new());
+    };
     Some(read(registry, digest, &blob, ByteRange { first: 0, last }).await)
 }
 

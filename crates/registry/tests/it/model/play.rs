@@ -1,7 +1,7 @@
 //! Random work on the registry and the model, and the comparison of the two.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use granary_catalog::dialect;
 use granary_oci::{Digest, Manifest, Reference};
 use granary_registry::{
-    Chunk, Maintenance, ManifestRequest, Precondition, Progress, ReferrerFilter, Registry,
-    RegistryError, Rules, Untagged,
+    Chunk, Maintenance, ManifestRequest, Precondition, Progress, Registry, RegistryError, Rules,
+    Untagged,
 };
 use serde_json::{Value, json};
 
@@ -19,11 +19,11 @@ use super::{
     Dice,
     oracle::{Put, Removed, Repository},
 };
-use crate::world::{WHO, append, begin, body, content, finish, name, open, pull, push, read, resolve, tag};
+use crate::world::{WHO, append, begin, body, content, finish, name, open, push, read, tag};
 
-const REPOSITORIES: [&str; 3] = ["a", "a/b", "z/y/x"];
-const TAGS: [&str; 5] = ["1.0", "1.1", "latest", "_", "A"];
-const TYPES: [&str; 2] = ["application/one", "application/two"];
+pub(super) const REPOSITORIES: [&str; 3] = ["a", "a/b", "z/y/x"];
+pub(super) const TAGS: [&str; 5] = ["1.0", "1.1", "latest", "_", "A"];
+pub(super) const TYPES: [&str; 2] = ["application/one", "application/two"];
 /// Lengths around those where inline content ends.
 const LENGTHS: [usize; 8] = [0, 3, 40, 63, 64, 65, 200, 5000];
 const REMEMBERED: usize = 30;
@@ -34,17 +34,17 @@ type Journal = Arc<Mutex<VecDeque<String>>>;
 pub(super) struct Play {
     seed: u64,
     steps: usize,
-    dice: Dice,
-    registry: Registry,
+    pub(super) dice: Dice,
+    pub(super) registry: Registry,
     rules: Rules,
-    contents: Vec<Bytes>,
-    repositories: BTreeMap<&'static str, Repository>,
-    /// Every manifest that was ever built.
-    bodies: BTreeMap<Digest, Bytes>,
+    pub(super) contents: Vec<Bytes>,
+    pub(super) repositories: BTreeMap<&'static str, Repository>,
+    /// Every manifest that was ever stored.
+    pub(super) bodies: BTreeMap<Digest, Bytes>,
     /// Open sessions with what was sent.
     sessions: Vec<(String, &'static str, Vec<u8>)>,
     /// Times between steps.
-    moments: Vec<i64>,
+    pub(super) moments: Vec<i64>,
     journal: Journal,
     done: bool,
 }
@@ -57,7 +57,10 @@ impl Drop for Play {
             let (seed, steps) = (self.seed, self.steps);
             #[expect(clippy::print_stderr, reason = "for whoever reads the failure")]
             {
-                eprintln!("GRANARY_MODEL_SEED={seed} failed at step {steps}, after\n{}", journal.join("\n"));
+                eprintln!(
+                    "GRANARY_MODEL_SEED={seed} failed at step {steps}, after\n{}",
+                    journal.join("\n")
+                );
             }
         }
     }
@@ -73,7 +76,9 @@ impl Play {
             dice: Dice::new(seed),
             registry,
             rules,
-            contents: contents.map(|(number, &length)| sized(number, length)).collect(),
+            contents: contents
+                .map(|(number, &length)| content(number, length))
+                .collect(),
             repositories: BTreeMap::new(),
             bodies: BTreeMap::new(),
             sessions: Vec::new(),
@@ -128,7 +133,7 @@ impl Play {
         self.compare(repository, 3).await;
     }
 
-    fn of(&mut self, repository: &'static str) -> &mut Repository {
+    pub(super) fn of(&mut self, repository: &'static str) -> &mut Repository {
         self.repositories.entry(repository).or_default()
     }
 
@@ -142,18 +147,29 @@ impl Play {
         self.note(format!("push {repository} {digest}"));
         if self.dice.chance(10) {
             let other = Digest::sha256(b"something else");
-            let refused =
-                self.registry.push_blob(&name(repository), &WHO, other, Some(bytes.len() as u64), body(bytes)).await;
+            let refused = self
+                .registry
+                .push_blob(
+                    &name(repository),
+                    &WHO,
+                    other,
+                    Some(bytes.len() as u64),
+                    body(bytes),
+                )
+                .await;
             assert!(matches!(refused, Err(RegistryError::DigestDiffers { .. })));
             return;
         }
         if self.dice.chance(20) {
             // Of unknown length.
-            self.registry.push_blob(&name(repository), &WHO, digest, None, body(bytes)).await.unwrap();
+            self.registry
+                .push_blob(&name(repository), &WHO, digest, None, body(bytes))
+                .await
+                .unwrap();
         } else {
             push(&self.registry, repository, &bytes).await.unwrap();
         }
-        self.of(repository).blobs.insert(digest);
+        self.of(repository).add_blob(digest);
     }
 
     /// Begins a session, or goes on with one: a chunk, a wrong end, a right end, or a cancel.
@@ -171,20 +187,33 @@ impl Play {
                 let more = self.blob();
                 self.note(format!("append {} to {id}", more.len()));
                 sent.extend_from_slice(&more);
-                let received = append(&self.registry, repository, &id, &more).await.unwrap();
+                let received = append(&self.registry, repository, &id, &more)
+                    .await
+                    .unwrap();
                 assert_eq!(received, sent.len() as u64);
             }
             5 => {
                 let refused = finish(&self.registry, repository, &id, b"something else").await;
-                assert!(matches!(refused, Err(RegistryError::DigestDiffers { .. })), "{refused:?}");
+                assert!(
+                    matches!(refused, Err(RegistryError::DigestDiffers { .. })),
+                    "{refused:?}"
+                );
             }
             6 => {
                 self.note(format!("cancel {id}"));
-                return self.registry.cancel_upload(&name(repository), &id).await.unwrap();
+                return self
+                    .registry
+                    .cancel_upload(&name(repository), &id)
+                    .await
+                    .unwrap();
             }
             _ => return self.finish(repository, &id, sent).await,
         }
-        let status = self.registry.upload_status(&name(repository), &id).await.unwrap();
+        let status = self
+            .registry
+            .upload_status(&name(repository), &id)
+            .await
+            .unwrap();
         assert_eq!(status.received, sent.len() as u64);
         self.sessions.push((id, repository, sent));
     }
@@ -198,7 +227,7 @@ impl Play {
             .finish_upload(&name(repository), id, digest, Chunk::default(), body(last))
             .await
             .unwrap();
-        self.of(repository).blobs.insert(digest);
+        self.of(repository).add_blob(digest);
         if !self.contents.contains(&whole) {
             self.contents.push(whole);
         }
@@ -206,10 +235,17 @@ impl Play {
 
     async fn mount(&mut self, repository: &'static str) {
         let digest = Digest::sha256(&self.blob());
-        let from = self.dice.chance(60).then(|| REPOSITORIES[self.dice.below(3)]);
+        let from = self
+            .dice
+            .chance(60)
+            .then(|| REPOSITORIES[self.dice.below(3)]);
         self.note(format!("mount {digest} from {from:?} to {repository}"));
         let source = from.map(name);
-        let mounted = self.registry.mount(&WHO, &name(repository), source.as_ref(), &digest).await.unwrap();
+        let mounted = self
+            .registry
+            .mount(&WHO, &name(repository), source.as_ref(), &digest)
+            .await
+            .unwrap();
         let there = self
             .repositories
             .iter()
@@ -217,7 +253,7 @@ impl Play {
             .any(|(_, repository)| repository.blobs.contains(&digest));
         assert_eq!(mounted, there);
         if there {
-            self.of(repository).blobs.insert(digest);
+            self.of(repository).add_blob(digest);
         }
     }
 
@@ -233,7 +269,9 @@ impl Play {
         let ever: Vec<Digest> = self.bodies.keys().copied().collect();
         let number = self.dice.below(3);
         let list = |dice: &mut Dice, from: &[Digest]| -> Vec<Value> {
-            (0..number).filter_map(|_| Some(Self::descriptor(*dice.pick(from)?, 7))).collect()
+            (0..number)
+                .filter_map(|_| Some(Self::descriptor(*dice.pick(from)?, 7)))
+                .collect()
         };
         let mut layers = list(&mut self.dice, &here);
         if self.dice.chance(15) {
@@ -248,7 +286,11 @@ impl Play {
         }
         if self.dice.chance(30) {
             // A subject may come later than its referrers, or never.
-            let subject = self.dice.pick(&ever).copied().unwrap_or(Digest::sha256(b"never"));
+            let subject = self
+                .dice
+                .pick(&ever)
+                .copied()
+                .unwrap_or(Digest::sha256(b"never"));
             manifest["subject"] = Self::descriptor(subject, 7);
             manifest["artifactType"] = TYPES[self.dice.below(2)].into();
         }
@@ -274,7 +316,11 @@ impl Play {
 
     async fn put(&mut self, repository: &'static str) {
         let bodies: Vec<Bytes> = self.bodies.values().cloned().collect();
-        let again = if self.dice.chance(25) { self.dice.pick(&bodies).cloned() } else { None };
+        let again = if self.dice.chance(25) {
+            self.dice.pick(&bodies).cloned()
+        } else {
+            None
+        };
         let body = match again {
             Some(body) => body,
             None => self.build(repository),
@@ -294,8 +340,15 @@ impl Play {
             more.push(tag(further));
             tags.push(further.to_owned());
         }
-        let precondition = if tags.is_empty() { Precondition::None } else { self.precondition(repository) };
-        self.note(format!("put {repository} {reference} {tags:?} {precondition:?} {}", String::from_utf8_lossy(&body)));
+        let precondition = if tags.is_empty() {
+            Precondition::None
+        } else {
+            self.precondition(repository)
+        };
+        self.note(format!(
+            "put {repository} {reference} {tags:?} {precondition:?} {}",
+            String::from_utf8_lossy(&body)
+        ));
         let (sparse, empty) = (self.rules.sparse, Repository::default());
         let before = self.repositories.get(repository).unwrap_or(&empty);
         let expected = before.check(&parsed, &tags, precondition, sparse);
@@ -312,14 +365,19 @@ impl Play {
                 assert_eq!((stored.digest, stored.subject), (digest, parsed.subject));
                 Put::Stored
             }
-            Err(RegistryError::ContentMissing(missing)) => Put::Missing(missing.into_iter().collect()),
-            Err(RegistryError::PreconditionFailed { tag, current }) => Put::Moved(tag.to_string(), current),
+            Err(RegistryError::ContentMissing(missing)) => {
+                Put::Missing(missing.into_iter().collect())
+            }
+            Err(RegistryError::PreconditionFailed { tag, current }) => {
+                Put::Moved(tag.to_string(), current)
+            }
             Err(error) => panic!("{error:?}"),
         };
         assert_eq!(found, expected);
         if found == Put::Stored {
-            self.bodies.insert(digest, body.clone());
-            self.of(repository).put(digest, body, parsed, &tags, dialect::now());
+            self.bodies.insert(digest, body);
+            self.of(repository)
+                .put(digest, parsed, &tags, dialect::now());
         }
     }
 
@@ -328,26 +386,32 @@ impl Play {
         let precondition = self.precondition(repository);
         self.note(format!("delete {repository}:{which} {precondition:?}"));
         let reference = Reference::Tag(tag(which));
-        let answer = self.registry.delete_manifest(&WHO, &name(repository), &reference, precondition).await;
+        let answer = self
+            .registry
+            .delete_manifest(&WHO, &name(repository), &reference, precondition)
+            .await;
         let found = removed(answer);
-        let mut expected = self.of(repository).delete_tag(which, precondition, dialect::now());
-        if expected == Removed::Moved(None) && !self.exists(repository) {
+        let mut expected = self
+            .of(repository)
+            .delete_tag(which, precondition, dialect::now());
+        if expected == Removed::Moved(None) && !self.of(repository).created {
             // A repository that is not there has no tag to compare.
             expected = Removed::Missing;
         }
         assert_eq!(found, expected);
     }
 
-    fn exists(&self, repository: &str) -> bool {
-        self.repositories.get(repository).is_some_and(|known| !known.blobs.is_empty() || !known.manifests.is_empty())
-    }
-
     async fn delete_manifest(&mut self, repository: &'static str) {
         let ever: Vec<Digest> = self.bodies.keys().copied().collect();
-        let Some(&digest) = self.dice.pick(&ever) else { return };
+        let Some(&digest) = self.dice.pick(&ever) else {
+            return;
+        };
         self.note(format!("delete {repository}@{digest}"));
         let reference = Reference::Digest(digest);
-        let answer = self.registry.delete_manifest(&WHO, &name(repository), &reference, Precondition::None).await;
+        let answer = self
+            .registry
+            .delete_manifest(&WHO, &name(repository), &reference, Precondition::None)
+            .await;
         let expected = self.of(repository).delete_manifest(&digest, dialect::now());
         assert_eq!(removed(answer), expected);
     }
@@ -362,7 +426,10 @@ impl Play {
     async fn collect(&mut self) {
         self.note("collect".to_owned());
         let all = Maintenance::Gc { dry_run: false };
-        self.registry.maintain(all, &Progress::silent()).await.unwrap();
+        self.registry
+            .maintain(all, &Progress::silent())
+            .await
+            .unwrap();
         let (untagged, now) = (self.rules.untagged != Untagged::Keep, dialect::now());
         for repository in self.repositories.values_mut() {
             repository.collect(untagged, now);
@@ -376,8 +443,15 @@ impl Play {
         let bytes = self.blob();
         let digest = Digest::sha256(&bytes);
         let there = self.of(repository).blobs.contains(&digest);
-        match self.registry.check_blob(&WHO, &name(repository), &digest).await {
-            Ok(blob) => assert!(there && blob.size == bytes.len() as u64, "{digest} in {repository}"),
+        match self
+            .registry
+            .check_blob(&WHO, &name(repository), &digest)
+            .await
+        {
+            Ok(blob) => assert!(
+                there && blob.size == bytes.len() as u64,
+                "{digest} in {repository}"
+            ),
             Err(RegistryError::BlobUnknown(_)) => assert!(!there, "{digest} in {repository}"),
             Err(error) => panic!("{error:?}"),
         }
@@ -385,19 +459,45 @@ impl Play {
 
     async fn range(&mut self, repository: &'static str) {
         let here: Vec<Digest> = self.of(repository).blobs.iter().copied().collect();
-        let Some(&digest) = self.dice.pick(&here) else { return };
+        let Some(&digest) = self.dice.pick(&here) else {
+            return;
+        };
         let bytes = self.content_of(&digest);
         if bytes.is_empty() {
             return;
         }
         let (one, other) = (self.dice.below(bytes.len()), self.dice.below(bytes.len()));
         let (first, last) = (one.min(other), one.max(other));
-        let blob = self.registry.blob(&name(repository), &digest).await.unwrap();
-        let range = granary_oci::ByteRange { first: first as u64, last: last as u64 };
-        assert_eq!(read(&self.registry, &digest, &blob, range).await, bytes.slice(first..=last));
+        let blob = self
+            .registry
+            .blob(&name(repository), &digest)
+            .await
+            .unwrap();
+        let range = granary_oci::ByteRange {
+            first: first as u64,
+            last: last as u64,
+        };
+        assert_eq!(
+            read(&self.registry, &digest, &blob, range).await,
+            bytes.slice(first..=last)
+        );
     }
 
     fn content_of(&self, digest: &Digest) -> Bytes {
-        self.contents.iter().find(|bytes| Digest::sha256(bytes) == *digest).unwrap().clone()
+        self.contents
+            .iter()
+            .find(|bytes| Digest::sha256(bytes) == *digest)
+            .unwrap()
+            .clone()
+    }
+}
+
+fn removed(answer: Result<(), RegistryError>) -> Removed {
+    match answer {
+        Ok(()) => Removed::Done,
+        Err(RegistryError::ManifestUnknown(_) | RegistryError::BlobUnknown(_)) => Removed::Missing,
+        Err(RegistryError::Referenced(by)) => Removed::Referenced(by.into_iter().collect()),
+        Err(RegistryError::PreconditionFailed { current, .. }) => Removed::Moved(current),
+        Err(error) => panic!("{error:?}"),
     }
 }

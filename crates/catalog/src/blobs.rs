@@ -11,7 +11,7 @@ use crate::{
     cache::Touched,
     dialect::micros,
     repositories::create_repository,
-    sql::{self, unsigned},
+    sql::{self, Id, unsigned},
     writer::Write,
 };
 
@@ -78,11 +78,6 @@ struct ScrubRow {
     size: i64,
     storage_key: Option<String>,
     content: Option<Vec<u8>>,
-}
-
-#[derive(FromQueryResult)]
-pub(crate) struct Id {
-    pub(crate) id: i64,
 }
 
 #[derive(FromQueryResult)]

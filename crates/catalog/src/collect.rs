@@ -294,7 +294,7 @@ impl Room {
             }
             Self::Manifest => {
                 let find = format!("SELECT id FROM {table} WHERE {check}");
-                if sql::one::<crate::blobs::Id>(&write.transaction, &find, key)
+                if sql::one::<crate::sql::Id>(&write.transaction, &find, key)
                     .await?
                     .is_none()
                 {

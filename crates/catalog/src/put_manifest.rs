@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::{
     Catalog, CatalogError,
-    blobs::{Id, LIVE},
+    blobs::LIVE,
     cache::Touched,
     repositories::{create_repository, find_repository},
-    sql::{self, LIST, placeholders},
+    sql::{self, Id, LIST, placeholders},
     tags::{self, Precondition},
     writer::Write,
 };
@@ -121,11 +121,16 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
         }
     }
     let subject_absent = match put.manifest.subject {
-        Some(subject) => tags::find_manifest(write, repository, &subject).await?.is_none(),
+        Some(subject) => tags::find_manifest(write, repository, &subject)
+            .await?
+            .is_none(),
         None => false,
     };
     write.touch(Touched::Manifest(put.repository, put.digest));
-    Ok(PutOutcome::Stored { absent: missing, subject_absent })
+    Ok(PutOutcome::Stored {
+        absent: missing,
+        subject_absent,
+    })
 }
 
 /// Which of the edges are blobs of the repository.

@@ -5,8 +5,7 @@ use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
-    blobs::Id,
-    sql::{self, signed},
+    sql::{self, Id, signed},
     writer::Write,
 };
 

@@ -4,6 +4,12 @@ use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
 
 use crate::CatalogError;
 
+/// A row's key.
+#[derive(FromQueryResult)]
+pub(crate) struct Id {
+    pub(crate) id: i64,
+}
+
 /// Runs a statement and says how many rows it changed.
 pub(crate) async fn execute(
     connection: &impl ConnectionTrait,

@@ -6,7 +6,10 @@ use granary_oci::{Digest, RepositoryName, Tag};
 use sea_orm::FromQueryResult;
 
 use crate::{
-    Catalog, CatalogError, StoredManifest, blobs::Id, cache::Touched, manifests::ManifestRow, sql,
+    Catalog, CatalogError, StoredManifest,
+    cache::Touched,
+    manifests::ManifestRow,
+    sql::{self, Id},
     writer::Write,
 };
 

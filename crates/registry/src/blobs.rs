@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use granary_blobs::{BlobStream, StoreError};
+use granary_blobs::{BlobStream, ObjectKey, StoreError};
 use granary_catalog::{BlobPlace, Removal, StoredBlob};
 use granary_oci::{ByteRange, Digest, RepositoryName};
 
-use crate::{Action, Decision, Principal, Registry, RegistryError, decide, receive::parse_key};
+use crate::{Action, Decision, Principal, Registry, RegistryError, decide};
 
 /// The bytes of a range of a blob.
 pub enum BlobBody {
@@ -109,4 +109,10 @@ impl Registry {
         })
         .await
     }
+}
+
+/// A key as the catalog keeps it.
+pub(crate) fn parse_key(key: &str) -> Result<ObjectKey, RegistryError> {
+    key.parse()
+        .map_err(|_| RegistryError::Internal("the catalog holds an object key that cannot be read"))
 }

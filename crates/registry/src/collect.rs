@@ -8,7 +8,7 @@ use std::{
 use granary_blobs::ObjectKey;
 use granary_catalog::{CollectedPage, CollectionLimits, dialect};
 
-use crate::{Progress, Registry, RegistryError, Untagged, receive::parse_key};
+use crate::{Progress, Registry, RegistryError, Untagged, blobs::parse_key};
 
 /// What a collection came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]

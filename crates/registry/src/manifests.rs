@@ -88,9 +88,17 @@ impl Registry {
         self.to_the_end(async move {
             granary_failpoint::reach_async("manifest::before_put").await;
             match registry.parts.catalog.put_manifest(put).await? {
-                PutOutcome::Stored { absent, subject_absent } => {
+                PutOutcome::Stored {
+                    absent,
+                    subject_absent,
+                } => {
                     granary_failpoint::reach_async("manifest::after_put").await;
-                    Ok(PutManifest { digest, subject, subject_absent, absent })
+                    Ok(PutManifest {
+                        digest,
+                        subject,
+                        subject_absent,
+                        absent,
+                    })
                 }
                 PutOutcome::MissingContent(digests) => Err(RegistryError::ContentMissing(digests)),
                 PutOutcome::PreconditionFailed { tag, current } => {

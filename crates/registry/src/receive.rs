@@ -6,7 +6,7 @@ use granary_blobs::{BlobWriter, Checkpoint, ObjectKey};
 use granary_catalog::{BlobPlace, Progress, StoredUpload};
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
-use crate::{RegistryError, registry::Parts};
+use crate::{RegistryError, blobs::parse_key, registry::Parts};
 
 /// Where the bytes of one session go.
 pub(crate) struct Receiver<'a> {
@@ -223,9 +223,4 @@ pub(crate) async fn re_read(
     hasher
         .digest(algorithm)
         .ok_or(RegistryError::Internal("a hasher lost its algorithm"))
-}
-
-pub(crate) fn parse_key(key: &str) -> Result<ObjectKey, RegistryError> {
-    key.parse()
-        .map_err(|_| RegistryError::Internal("the catalog holds an object key that cannot be read"))
 }

@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use granary_catalog::{BlobPlace, ScrubItem};
 
-use crate::{
-    Progress, Registry, RegistryError,
-    receive::{parse_key, re_read},
-};
+use crate::{Progress, Registry, RegistryError, blobs::parse_key, receive::re_read};
 
 /// Content whose bytes no longer match its digest.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -156,11 +156,15 @@ pub(crate) async fn put_manifest(
     if let Some(subject) = put.subject {
         answer.insert_header((OCI_SUBJECT, subject.to_string()));
         if put.subject_absent {
-            answer.append_header(warning(&format!("the subject {subject} is not in this repository yet")));
+            answer.append_header(warning(&format!(
+                "the subject {subject} is not in this repository yet"
+            )));
         }
     }
     if let Some(first) = put.absent.first() {
-        let text = format!("content is not in this repository, {first} for one: pulls of it will fail until it is pushed");
+        let text = format!(
+            "content is not in this repository, {first} for one: pulls of it will fail until it is pushed"
+        );
         answer.append_header(warning(&text));
     }
     for tag in &tags {

@@ -135,6 +135,9 @@ fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Resu
     for address in &addresses {
         writeln!(out, "Granary listens on {scheme}://{address}")?;
     }
+    if let Some(public_url) = &config.server.public_url {
+        writeln!(out, "  public   {}", public_url.as_str())?;
+    }
     writeln!(out, "  data     {}", config.data.display())?;
     match anonymous {
         Anonymous::Loopback => writeln!(

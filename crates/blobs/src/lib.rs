@@ -1,7 +1,7 @@
 //! Bytes by key: the store that holds blobs, on a filesystem or in memory, behind one trait.
 //!
 //! A store knows objects, offsets and durability. It never knows digests as names, repositories, permissions or
-//! sessions: what an object means stands in the catalog alone (design.md 1.2). It never copies or renames an
+//! sessions: what an object means stands in the catalog alone. It never copies or renames an
 //! object's bytes: they go to their final place from the first byte.
 
 mod error;

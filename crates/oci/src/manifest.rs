@@ -123,8 +123,9 @@ impl Manifest {
         if body.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge);
         }
-        let object: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|error| ManifestError::Json(error.to_string()))?;
+        let object: Map<String, Value> = serde_json::from_slice(body)
+            // serde_json repeats a text that stands where the object should, however long it is.
+            .map_err(|error| ManifestError::Json(excerpt(&error.to_string())))?;
         let media_type = decide_media_type(&object, content_type)?;
         if media_type::DOCKER_SCHEMA_1.contains(&media_type.as_str())
             || object.get("schemaVersion") == Some(&json!(1))
@@ -272,22 +273,23 @@ impl Edges {
         match value {
             Value::Array(items) => {
                 for (number, item) in items.iter().enumerate() {
-                    self.collect(item, &format!("{pointer}/{number}"), place, depth + 1)?;
+                    // Only what stands in a named place is refused, so only there a pointer is shown. Elsewhere it
+                    // would be a copy of a field's name, as long as a client likes, for every item.
+                    let pointer = match place {
+                        Place::Elsewhere => String::new(),
+                        Place::Content | Place::Child => format!("{pointer}/{number}"),
+                    };
+                    self.collect(item, &pointer, place, depth + 1)?;
                 }
             }
             Value::Object(object) => {
                 self.descriptor(object, pointer, place)?;
-                for (field, inner) in object
-                    .iter()
-                    .filter(|(_, inner)| inner.is_object() || inner.is_array())
+                for inner in object
+                    .values()
+                    .filter(|inner| inner.is_object() || inner.is_array())
                 {
                     // Whatever lies inside a descriptor or an unknown field is no longer a place a specification names.
-                    self.collect(
-                        inner,
-                        &format!("{pointer}/{field}"),
-                        Place::Elsewhere,
-                        depth + 1,
-                    )?;
+                    self.collect(inner, "", Place::Elsewhere, depth + 1)?;
                 }
             }
             _ if place != Place::Elsewhere && depth > 0 => {

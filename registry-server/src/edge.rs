@@ -275,4 +275,19 @@ fn announced_length(headers: &HeaderMap) -> u64 {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::{RequestId, Scope, UNNAMED_ROUTE};
+
+    /// Does `work` as if a request of this id asked for it.
+    pub(crate) fn in_new_request(id: &str, work: impl FnOnce()) {
+        let id = RequestId::from_client(id.as_bytes()).unwrap();
+        Scope {
+            id,
+            route: UNNAMED_ROUTE,
+        }
+        .enter(work);
+    }
+}
+
+#[cfg(test)]
 mod tests;

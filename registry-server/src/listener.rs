@@ -283,3 +283,6 @@ where
     })
     .and_then(http)
 }
+
+#[cfg(test)]
+mod tests;

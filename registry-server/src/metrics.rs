@@ -236,7 +236,7 @@ fn each(
 }
 
 fn encode_duration(series: &Series, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-    let bounds = BOUNDS.iter().copied().chain([f64::MAX]);
+    let bounds = BOUNDS.iter().copied().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds
         .zip(&series.buckets)
         .map(|(bound, count)| (bound, count.load(Relaxed)))

@@ -218,3 +218,6 @@ impl Visit for Fields {
         self.set(field, format!("{value:?}"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

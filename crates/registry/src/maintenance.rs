@@ -42,8 +42,10 @@ pub enum MaintenanceReport {
 /// Where long work tells how far it is. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Progress {
-    listener: Option<Arc<dyn Fn(Option<&str>, u64) + Send + Sync>>,
+    listener: Option<Arc<Listener>>,
 }
+
+type Listener = dyn Fn(Option<&str>, u64) + Send + Sync;
 
 impl Progress {
     /// Nobody listens.

@@ -21,7 +21,7 @@ pub(crate) struct Receiver<'a> {
 enum Place {
     Inline {
         bytes: BytesMut,
-        hasher: Hasher,
+        hasher: Box<Hasher>,
     },
     Object {
         writer: Box<dyn BlobWriter>,
@@ -57,7 +57,7 @@ impl<'a> Receiver<'a> {
             }
             (_, tail) => Place::Inline {
                 bytes: BytesMut::from(tail.as_deref().unwrap_or_default()),
-                hasher,
+                hasher: Box::new(hasher),
             },
         };
         Ok(Self {

@@ -8,7 +8,8 @@ use actix_web::{
     },
 };
 use granary_oci::{
-    DigestError, ErrorCode, ManifestError, NameError, RangeError, ReferenceError, TagError,
+    DigestError, ErrorCode, MAX_MANIFEST_BYTES, ManifestError, NameError, RangeError,
+    ReferenceError, TagError,
 };
 use granary_registry::{BodyError, RegistryError};
 use serde_json::{Value, json};
@@ -170,117 +171,134 @@ fn digest_line(error: &DigestError) -> Line {
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "one exhaustive table reads better than its halves")]
 fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
     use ErrorCode as Code;
     use StatusCode as Status;
-    let missing = |code, detail| Line::new(Status::NOT_FOUND, code, detail);
-    match error {
-        RegistryError::NameUnknown(name) => {
-            missing(Code::NameUnknown, json!({"name": name.as_str()}))
-        }
-        RegistryError::BlobUnknown(digest) => missing(Code::BlobUnknown, json!({"digest": digest})),
-        RegistryError::ManifestUnknown(reference) => {
-            missing(Code::ManifestUnknown, json!({"reference": reference}))
-        }
+    let (status, code, detail) = match error {
+        RegistryError::NameUnknown(name) => (
+            Status::NOT_FOUND,
+            Code::NameUnknown,
+            json!({"name": name.as_str()}),
+        ),
+        RegistryError::BlobUnknown(digest) => (
+            Status::NOT_FOUND,
+            Code::BlobUnknown,
+            json!({"digest": digest}),
+        ),
+        RegistryError::ManifestUnknown(reference) => (
+            Status::NOT_FOUND,
+            Code::ManifestUnknown,
+            json!({"reference": reference}),
+        ),
         RegistryError::ManifestRemoved { digest, removed_at } => {
-            let removed_at = removed_at.and_then(|at| jiff_time(at));
-            missing(
-                Code::ManifestUnknown,
-                json!({"digest": digest, "removed_at": removed_at}),
-            )
+            let detail = json!({"digest": digest, "removed_at": removed_at.and_then(time)});
+            (Status::NOT_FOUND, Code::ManifestUnknown, detail)
         }
-        RegistryError::UploadUnknown(session) => {
-            missing(Code::BlobUploadUnknown, json!({"session": session}))
-        }
+        RegistryError::UploadUnknown(session) => (
+            Status::NOT_FOUND,
+            Code::BlobUploadUnknown,
+            json!({"session": session}),
+        ),
         RegistryError::UploadBusy { retry_after } => {
-            let seconds = retry_after.as_secs() + 1;
-            Line::new(
-                Status::TOO_MANY_REQUESTS,
-                Code::TooManyRequests,
-                json!({"retry_after": seconds}),
-            )
-            .with(header::RETRY_AFTER, &seconds.to_string())
+            let detail = json!({"retry_after": retry_after.as_secs() + 1});
+            (Status::TOO_MANY_REQUESTS, Code::TooManyRequests, detail)
         }
         RegistryError::ChunkOutOfOrder { first, status } => {
             let detail = json!({"first": first, "received": status.received});
-            let mut line = Line::new(
+            (
                 Status::RANGE_NOT_SATISFIABLE,
                 Code::BlobUploadInvalid,
                 detail,
-            );
-            line.headers
-                .extend(session_headers(repository.unwrap_or_default(), status));
-            line
+            )
         }
-        RegistryError::SizeDiffers { announced, actual } => Line::new(
+        RegistryError::SizeDiffers { announced, actual } => (
             Status::BAD_REQUEST,
             Code::SizeInvalid,
             json!({"announced": announced, "actual": actual}),
         ),
-        RegistryError::DigestDiffers { expected, actual } => Line::new(
+        RegistryError::DigestDiffers { expected, actual } => (
             Status::BAD_REQUEST,
             Code::DigestInvalid,
             json!({"expected": expected, "actual": actual}),
         ),
-        RegistryError::TooManyUploads { limit } => Line::new(
+        RegistryError::TooManyUploads { limit } => (
             Status::TOO_MANY_REQUESTS,
             Code::TooManyRequests,
             json!({"limit": limit}),
-        )
-        .with(header::RETRY_AFTER, "60"),
-        RegistryError::ManifestInvalid(ManifestError::TooLarge) => Line::new(
+        ),
+        RegistryError::ManifestInvalid(ManifestError::TooLarge) => (
             Status::PAYLOAD_TOO_LARGE,
             Code::ManifestInvalid,
-            json!({"most": granary_oci::MAX_MANIFEST_BYTES}),
+            json!({"most": MAX_MANIFEST_BYTES}),
         ),
-        RegistryError::ManifestInvalid(_) => {
-            Line::new(Status::BAD_REQUEST, Code::ManifestInvalid, Value::Null)
-        }
-        RegistryError::ContentMissing(digests) => Line::new(
+        RegistryError::ManifestInvalid(error) => (
+            Status::BAD_REQUEST,
+            Code::ManifestInvalid,
+            json!({"problem": error.to_string()}),
+        ),
+        RegistryError::ContentMissing(digests) => (
             Status::NOT_FOUND,
             Code::ManifestBlobUnknown,
             json!({"missing": digests}),
         ),
-        RegistryError::Referenced(by) => Line::new(
+        RegistryError::Referenced(by) => (
             Status::METHOD_NOT_ALLOWED,
             Code::Unsupported,
             json!({"referenced_by": by}),
         ),
         RegistryError::PreconditionFailed { tag, current } => {
             let detail = json!({"tag": tag.as_str(), "current": current});
-            let line = Line::new(Status::PRECONDITION_FAILED, Code::ManifestInvalid, detail);
-            match current {
-                Some(current) => line.with(header::ETAG, &format!("\"{current}\"")),
-                None => line,
-            }
+            (Status::PRECONDITION_FAILED, Code::ManifestInvalid, detail)
         }
         RegistryError::PreconditionWithoutTag => {
-            Line::new(Status::BAD_REQUEST, Code::ManifestInvalid, Value::Null)
+            (Status::BAD_REQUEST, Code::ManifestInvalid, Value::Null)
         }
         RegistryError::DeleteDisabled => {
-            Line::new(Status::METHOD_NOT_ALLOWED, Code::Unsupported, Value::Null)
+            (Status::METHOD_NOT_ALLOWED, Code::Unsupported, Value::Null)
         }
-        RegistryError::Denied => Line::new(Status::FORBIDDEN, Code::Denied, Value::Null),
+        RegistryError::Denied => (Status::FORBIDDEN, Code::Denied, Value::Null),
         RegistryError::Body(BodyError::Cut) => {
-            Line::new(Status::BAD_REQUEST, Code::BlobUploadInvalid, Value::Null)
+            (Status::BAD_REQUEST, Code::BlobUploadInvalid, Value::Null)
         }
-        RegistryError::Body(BodyError::Stalled) => Line::new(
+        RegistryError::Body(BodyError::Stalled) => (
             Status::REQUEST_TIMEOUT,
             Code::BlobUploadInvalid,
             Value::Null,
         ),
-        RegistryError::StoreFull => {
-            Line::new(Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
-                .with(header::RETRY_AFTER, "60")
-        }
+        RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
         RegistryError::Catalog(_) | RegistryError::Store(_) | RegistryError::Internal(_) => {
-            Line::new(Status::INTERNAL_SERVER_ERROR, Code::Unknown, Value::Null)
+            (Status::INTERNAL_SERVER_ERROR, Code::Unknown, Value::Null)
         }
+    };
+    with_headers(Line::new(status, code, detail), error, repository)
+}
+
+/// What some errors say in headers too, for clients that act on them.
+fn with_headers(mut line: Line, error: &RegistryError, repository: Option<&str>) -> Line {
+    match error {
+        RegistryError::UploadBusy { retry_after } => line.with(
+            header::RETRY_AFTER,
+            &(retry_after.as_secs() + 1).to_string(),
+        ),
+        RegistryError::TooManyUploads { .. } | RegistryError::StoreFull => {
+            line.with(header::RETRY_AFTER, "60")
+        }
+        RegistryError::ChunkOutOfOrder { status, .. } => {
+            line.headers
+                .extend(session_headers(repository.unwrap_or_default(), status));
+            line
+        }
+        RegistryError::PreconditionFailed {
+            current: Some(current),
+            ..
+        } => line.with(header::ETAG, &format!("\"{current}\"")),
+        _ => line,
     }
 }
 
 /// Microseconds since 1970 as RFC 3339.
-fn jiff_time(micros: i64) -> Option<String> {
+fn time(micros: i64) -> Option<String> {
     jiff::Timestamp::from_microsecond(micros)
         .ok()
         .map(|time| time.to_string())

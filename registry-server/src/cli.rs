@@ -118,7 +118,7 @@ pub struct GcArgs {
 #[derive(Debug, Args)]
 pub struct WhyArgs {
     /// The digest, `sha256:...`.
-    pub digest: String,
+    pub digest: granary_oci::Digest,
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -180,7 +180,7 @@ mod tests {
             "granary config check --config f",
             "granary config show --json --data d",
             "granary gc --dry-run --json",
-            "granary why sha256:abc --json",
+            "granary why sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a --json",
             "granary scrub --rate 1GiB",
             "granary openapi",
         ] {

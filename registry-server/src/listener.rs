@@ -54,7 +54,7 @@ const QUIET: Duration = Duration::from_millis(500);
 #[non_exhaustive]
 pub enum ListenError {
     /// The address cannot be used.
-    #[error("cannot listen on {listen}: {source}")]
+    #[error("cannot listen on {listen}: stop what uses it, or give another address with --listen")]
     Bind {
         /// The configured address.
         listen: Listen,

@@ -86,7 +86,7 @@ pub fn scrub(config: Config, args: &ScrubArgs) -> anyhow::Result<()> {
 
 /// `granary why DIGEST`
 pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
-    let digest: Digest = args.digest.parse()?;
+    let digest = args.digest;
     let report = run(&config, Maintenance::Why { digest })?;
     let mut text = format!("{digest}\n");
     for line in report["explanation"]

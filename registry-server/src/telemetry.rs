@@ -65,18 +65,8 @@ impl Telemetry {
             Some(endpoint) => Some(provider(&endpoint.expose())?),
             None => None,
         };
-        let spans = traces.as_ref().map(|provider| {
-            opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-            let ours = Targets::new()
-                .with_target("granary", Level::INFO)
-                .with_target("registry_server", Level::INFO);
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("granary"))
-                .with_filter(ours)
-        });
         tracing_subscriber::registry()
-            .with(lines(log))
-            .with(spans)
+            .with(layers(log, traces.as_ref()))
             .try_init()?;
         Ok(Self { traces })
     }
@@ -107,12 +97,34 @@ fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
         .build())
 }
 
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What listens to events and spans. Each has a filter of its own; one without, and be it a `None`,
+/// would switch every span and event on for all of them.
+fn layers(log: &LogConfig, traces: Option<&SdkTracerProvider>) -> Vec<BoxedLayer> {
+    let mut layers = vec![lines(log)];
+    if let Some(provider) = traces {
+        opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+        let ours = Targets::new()
+            .with_target("granary", Level::INFO)
+            .with_target("registry_server", Level::INFO);
+        let tracer = provider.tracer("granary");
+        layers.push(
+            tracing_opentelemetry::layer()
+                .with_tracer(tracer)
+                .with_filter(ours)
+                .boxed(),
+        );
+    }
+    layers
+}
+
 /// The layer that writes log lines.
-fn lines(log: &LogConfig) -> impl Layer<Registry> + use<> {
+fn lines(log: &LogConfig) -> BoxedLayer {
     // The request's span is for traces; its own line says the same. What actix says of malformed
     // requests is no error of ours. What the user names more exactly wins.
     let filter = format!(
-        "{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,opentelemetry=warn,{}",
+        "{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,sea_orm_migration=warn,opentelemetry=warn,{}",
         log.level
     );
     let filter = EnvFilter::builder().parse_lossy(filter);

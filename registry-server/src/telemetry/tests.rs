@@ -66,3 +66,20 @@ fn json_lines_are_flat_objects() {
     assert_eq!(line["request_id"], "abc");
     assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
 }
+
+#[test]
+fn what_nobody_wants_to_see_is_not_made() {
+    let quiet = tracing_subscriber::registry().with(layers(&LogConfig::default(), None));
+    tracing::subscriber::with_default(quiet, || {
+        assert!(tracing::enabled!(Level::INFO));
+        assert!(!tracing::enabled!(Level::DEBUG));
+        assert!(!tracing::span_enabled!(target: REQUEST_TARGET, Level::INFO));
+    });
+    let provider = SdkTracerProvider::builder().build();
+    let traced =
+        tracing_subscriber::registry().with(layers(&LogConfig::default(), Some(&provider)));
+    tracing::subscriber::with_default(traced, || {
+        assert!(!tracing::enabled!(Level::DEBUG));
+        assert!(tracing::span_enabled!(target: REQUEST_TARGET, Level::INFO));
+    });
+}

@@ -19,6 +19,7 @@ pub struct Installation {
     /// Its use cases.
     pub registry: Registry,
     lock: DataLock,
+    _database: File,
 }
 
 /// The exclusive right to a data folder (decision 17).
@@ -32,19 +33,18 @@ impl DataLock {
     pub fn take(folder: &Path) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
-        let path = folder.join("lock");
-        let file =
-            File::create(&path).with_context(|| format!("{} cannot be opened", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                folder: folder.to_owned(),
-                _file: file,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("{} cannot be locked", path.display()))
-            }
-        }
+        let file = lock_file(&folder.join("lock"))?;
+        Ok(file.map(|file| Self { folder: folder.to_owned(), _file: file }))
+    }
+}
+
+/// Locks `path` for this process, making it if needed; `None` if another process holds it.
+fn lock_file(path: &Path) -> anyhow::Result<Option<File>> {
+    let file = File::create(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
     }
 }
 
@@ -54,6 +54,9 @@ impl Installation {
         let database = database_path(config)?;
         prepare_database(&database)
             .with_context(|| format!("the folder of {} cannot be made", database.display()))?;
+        // The database may lie outside the data folder, and its cache is exact only if nobody else writes to it.
+        let locked = lock_file(&database.with_added_extension("lock"))?
+            .with_context(|| format!("another process uses the database {}: stop it first", database.display()))?;
         let catalog = Catalog::open_sqlite(&database)
             .await
             .with_context(|| format!("the database {} cannot be opened", database.display()))?;
@@ -70,7 +73,13 @@ impl Installation {
             }
         };
         let registry = Registry::open(catalog, store, rules(config)).await?;
-        Ok(Self { registry, lock })
+        Ok(Self { registry, lock, _database: locked })
+    }
+
+    /// Ends it: waits for running tasks and leaves a database that is one file.
+    pub async fn close(self) {
+        self.registry.drain().await;
+        self.registry.catalog().close().await;
     }
 
     /// The data folder.

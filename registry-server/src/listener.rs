@@ -21,6 +21,7 @@ use actix_web::{
     Error,
     dev::{AppConfig, Response, Server, ServerHandle},
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::{
     net::TcpSocket,
     time::{Instant, sleep, timeout, timeout_at},
@@ -61,6 +62,9 @@ pub enum ListenError {
         /// Why.
         source: io::Error,
     },
+    /// SIGHUP cannot be caught.
+    #[error("cannot catch SIGHUP")]
+    Signal(#[source] io::Error),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -72,6 +76,8 @@ pub struct Listener {
     sockets: Vec<TcpListener>,
     certificate: Option<Arc<Certificate>>,
     acceptor: Option<Acceptor>,
+    /// Caught from before the first client, so that it never ends the process.
+    hangup: Signal,
     drain_timeout: Duration,
 }
 
@@ -105,6 +111,7 @@ impl Listener {
             sockets,
             certificate,
             acceptor,
+            hangup: signal(SignalKind::hangup()).map_err(ListenError::Signal)?,
             drain_timeout: config.drain_timeout,
         })
     }
@@ -156,7 +163,7 @@ impl Listener {
         }
         let reload = self
             .certificate
-            .map(|certificate| actix_rt::spawn(certificate.follow_files()));
+            .map(|certificate| actix_rt::spawn(certificate.follow_files(self.hangup)));
         let server = builder.run();
         let end = end(server.handle(), metrics, drain, self.drain_timeout);
         let result = tokio::select! {

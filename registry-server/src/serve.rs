@@ -48,14 +48,12 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
     })?;
     let installation = runtime.block_on(Installation::open(&config, lock))?;
     let result = run(&config, anonymous, &runtime, &installation);
-    let registry = installation.registry.clone();
     let drained =
-        runtime.block_on(async { tokio::time::timeout(LAST_TASKS, registry.drain()).await });
+        runtime.block_on(async { tokio::time::timeout(LAST_TASKS, installation.close()).await });
     if drained.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
     runtime.shutdown_timeout(Duration::from_secs(5));
-    drop(installation);
     telemetry.shutdown();
     result
 }

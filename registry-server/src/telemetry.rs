@@ -97,11 +97,11 @@ fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
         .build())
 }
 
-type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+pub(crate) type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// What listens to events and spans. Each has a filter of its own; one without, and be it a `None`,
 /// would switch every span and event on for all of them.
-fn layers(log: &LogConfig, traces: Option<&SdkTracerProvider>) -> Vec<BoxedLayer> {
+pub(crate) fn layers(log: &LogConfig, traces: Option<&SdkTracerProvider>) -> Vec<BoxedLayer> {
     let mut layers = vec![lines(log)];
     if let Some(provider) = traces {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());

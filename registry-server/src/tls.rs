@@ -1,7 +1,7 @@
 //! TLS with a certificate that is replaced while the server runs.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +15,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -49,15 +49,22 @@ pub(crate) struct Certificate {
     cert: PathBuf,
     key: PathBuf,
     current: ArcSwap<CertifiedKey>,
+    /// The versions of the files that `current` was read from, or a little older ones.
+    loaded: Stamp,
 }
+
+/// What tells one version of two files from the next.
+type Stamp = [Option<(SystemTime, u64)>; 2];
 
 impl Certificate {
     pub(crate) fn load(cert: &Path, key: &Path) -> Result<Arc<Self>, TlsError> {
+        let loaded = stamp(cert, key);
         let current = ArcSwap::from_pointee(read(cert, key)?);
         Ok(Arc::new(Self {
             cert: cert.to_owned(),
             key: key.to_owned(),
             current,
+            loaded,
         }))
     }
 
@@ -73,19 +80,18 @@ impl Certificate {
 
     /// Reads the files again when they change or SIGHUP comes, for ever. What cannot be used is
     /// said once, and the old certificate stays.
-    pub(crate) async fn follow_files(self: Arc<Self>) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut seen = self.stamp();
+    pub(crate) async fn follow_files(self: Arc<Self>, mut hangup: Signal) {
+        let mut seen = self.loaded;
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    if self.stamp() == seen {
+                    if stamp(&self.cert, &self.key) == seen {
                         continue;
                     }
                 }
             }
-            seen = self.stamp();
+            seen = stamp(&self.cert, &self.key);
             self.reload();
         }
     }
@@ -101,20 +107,19 @@ impl Certificate {
             }
         }
     }
-
-    /// What tells one version of the files from the next.
-    fn stamp(&self) -> [Option<(SystemTime, u64)>; 2] {
-        [&self.cert, &self.key].map(|path| {
-            let data = fs::metadata(path).ok()?;
-            Some((data.modified().ok()?, data.len()))
-        })
-    }
 }
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
+}
+
+fn stamp(cert: &Path, key: &Path) -> Stamp {
+    [cert, key].map(|path| {
+        let data = fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    })
 }
 
 fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {

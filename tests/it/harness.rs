@@ -4,6 +4,7 @@
 //! wrote is shown when its test fails.
 
 mod answer;
+mod command;
 mod content;
 mod raw;
 
@@ -12,7 +13,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::{
     answer::{Answer, Request},
+    command::{Ran, granary, run},
     content::{
         CONFIG, DOCKER_LIST, DOCKER_MANIFEST, EMPTY, IMAGE, INDEX, Image, LAYER, artifact,
         descriptor, image, index, noise, sha256, sha512,
@@ -129,7 +131,12 @@ impl TestServer {
         assert!(self.process.is_none(), "the server runs already");
         let mut command = self.command();
         command.args(["serve", "--data"]).arg(self.data.path());
-        if !self.builder.arguments.iter().any(|argument| argument == "--listen") {
+        if !self
+            .builder
+            .arguments
+            .iter()
+            .any(|argument| argument == "--listen")
+        {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command.args(&self.builder.arguments);
@@ -155,7 +162,9 @@ impl TestServer {
     /// Changes a variable of the environment, for the next start.
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         self.builder.environment.retain(|(known, _)| known != name);
-        self.builder.environment.push((name.to_owned(), value.into()));
+        self.builder
+            .environment
+            .push((name.to_owned(), value.into()));
     }
 
     /// SIGKILL: the server ends without another instruction.
@@ -212,7 +221,12 @@ impl TestServer {
     /// A command with this server's environment, and nothing of the tester's.
     fn command(&self) -> Command {
         let mut command = granary();
-        command.envs(self.builder.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(
+            self.builder
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        );
         command
     }
 
@@ -280,7 +294,8 @@ impl TestServer {
     /// Sends a request whose target is not tidied up, and reads its answer.
     pub(crate) async fn send_raw(&self, method: &str, target: &str) -> Answer {
         let mut raw = self.raw().await;
-        raw.send(request_head(method, target, &["Content-Length: 0"]).as_bytes()).await;
+        raw.send(request_head(method, target, &["Content-Length: 0"]).as_bytes())
+            .await;
         raw.answer().await.expect("an answer")
     }
 
@@ -288,6 +303,37 @@ impl TestServer {
     pub(crate) async fn begin(&self, repository: &str) -> String {
         let answer = self.post(&format!("/v2/{repository}/blobs/uploads/")).await;
         answer.is(202).header("location").to_owned()
+    }
+
+    /// Begins a PATCH of `length` bytes, of which only these are sent yet. The server writes to the session.
+    pub(crate) async fn begin_patch(&self, location: &str, length: usize, first: &[u8]) -> Raw {
+        let length = format!("Content-Length: {length}");
+        eventually("the session is written to", async || {
+            let mut raw = self.raw().await;
+            raw.send(request_head("PATCH", location, &[&length]).as_bytes())
+                .await;
+            raw.send(first).await;
+            // The PATCH, and the request that asks for it.
+            eventually("the request runs", async || {
+                (self.metric("http_server_active_requests").await >= 2).then_some(())
+            })
+            .await;
+            // A look at the session is a writer itself; should the PATCH have met it, it is sent again.
+            for _ in 0..100 {
+                if self.knock(location).await.status == 429 {
+                    return Some(raw);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// A chunk that can never fit: 429 while somebody else writes to the session, else 416. It changes nothing.
+    pub(crate) fn knock(&self, location: &str) -> Request {
+        self.patch(location)
+            .header("Content-Range", "900000000-900000000")
+            .body("x")
     }
 
     /// Pushes a blob in one request and returns its digest.
@@ -319,33 +365,58 @@ impl TestServer {
         media_type: &str,
         manifest: &[u8],
     ) -> String {
-        let answer = self.put_manifest(repository, reference, media_type, manifest).await;
+        let answer = self
+            .put_manifest(repository, reference, media_type, manifest)
+            .await;
         answer.is(201).header("docker-content-digest").to_owned()
     }
 
     /// Pushes an image with its content, and returns the manifest's digest.
-    pub(crate) async fn push_image(&self, repository: &str, reference: &str, image: &Image) -> String {
+    pub(crate) async fn push_image(
+        &self,
+        repository: &str,
+        reference: &str,
+        image: &Image,
+    ) -> String {
         self.push_blob(repository, &image.config).await;
         self.push_blob(repository, &image.layer).await;
-        self.push_manifest(repository, reference, IMAGE, &image.manifest).await
+        self.push_manifest(repository, reference, IMAGE, &image.manifest)
+            .await
     }
 
     /// Pushes an artifact manifest made by [`artifact`], and returns its digest.
     pub(crate) async fn push_artifact(&self, repository: &str, manifest: &[u8]) -> String {
         self.push_blob(repository, b"{}").await;
-        self.push_manifest(repository, &sha256(manifest), IMAGE, manifest).await
+        self.push_manifest(repository, &sha256(manifest), IMAGE, manifest)
+            .await
+    }
+
+    /// A figure without labels from the server's metrics.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics").await.is(200).body;
+        let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+        let mut figures = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figures.next().expect(&metrics).parse().unwrap()
     }
 
     /// The tags of a repository, in the order they are listed.
     pub(crate) async fn tags(&self, repository: &str) -> Vec<String> {
-        let list = self.get(&format!("/v2/{repository}/tags/list")).await.is(200).json();
+        let list = self
+            .get(&format!("/v2/{repository}/tags/list"))
+            .await
+            .is(200)
+            .json();
         texts(&list["tags"])
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         let _ = process.child.kill();
         let _ = process.child.wait();
         if thread::panicking() {
@@ -358,71 +429,9 @@ impl Drop for TestServer {
 #[track_caller]
 pub(crate) fn texts(list: &Value) -> Vec<String> {
     let list = list.as_array().expect("a list");
-    list.iter().map(|text| text.as_str().expect("a text").to_owned()).collect()
-}
-
-/// What a command came to.
-pub(crate) struct Ran {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub(crate) fn exits(self, code: i32) -> Self {
-        let (stdout, stderr) = (&self.stdout, &self.stderr);
-        assert_eq!(self.status.code(), Some(code), "stdout:\n{stdout}\nstderr:\n{stderr}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error} in {}\nstderr:\n{}", self.stdout, self.stderr))
-    }
-}
-
-/// The binary under test, without the tester's configuration.
-pub(crate) fn granary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_granary"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("GRANARY_") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Runs a command that is to end by itself; one that does not is killed after [`PATIENCE`].
-pub(crate) async fn run(mut command: Command) -> Ran {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let stdout = read_all(child.stdout.take().unwrap());
-    let stderr = read_all(child.stderr.take().unwrap());
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            let written = [stdout, stderr].map(|reader| reader.join().unwrap());
-            panic!("the command did not end:\n{}", written.concat());
-        }
-        tokio::time::sleep(POLL).await;
-    };
-    Ran { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
-}
-
-fn read_all(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+    list.iter()
+        .map(|text| text.as_str().expect("a text").to_owned())
+        .collect()
 }
 
 /// What a process writes, gathered while it runs.
@@ -431,7 +440,10 @@ struct Output(Arc<Mutex<String>>);
 
 impl Output {
     fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Gathers a stream's lines and hands each to `look`.
@@ -468,5 +480,12 @@ fn spawn(mut command: Command) -> (Process, String) {
     let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
     let port: u16 = port.unwrap_or_else(|| panic!("{url} has no port"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    (Process { child, output, address }, url)
+    (
+        Process {
+            child,
+            output,
+            address,
+        },
+        url,
+    )
 }

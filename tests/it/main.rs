@@ -11,6 +11,7 @@ mod harness;
 mod catalog;
 mod collect;
 mod configuration;
+mod crash;
 mod deletes;
 mod manifest_forms;
 mod manifests;

@@ -58,6 +58,10 @@ struct Doomed {
 const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
      WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
 
+/// Every repository that holds it would let it go: what a dry run counts, as it withdraws nothing first.
+const UNNEEDED_BLOB: &str = "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id AND (rb.leased_until >= $3 \
+     OR EXISTS (SELECT 1 FROM manifest_edges e WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id)))";
+
 const UNHELD_BLOB: &str =
     "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id)";
 
@@ -109,12 +113,18 @@ impl Catalog {
         limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
+        let mut values = vec![(*after).into(), signed(limit).into()];
+        let condition = if limits.dry_run {
+            values.push(crate::dialect::now().into());
+            UNNEEDED_BLOB
+        } else {
+            UNHELD_BLOB
+        };
         let query = format!(
             "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since FROM blobs \
-             WHERE id > $1 AND {UNHELD_BLOB} ORDER BY id LIMIT $2"
+             WHERE id > $1 AND {condition} ORDER BY id LIMIT $2"
         );
-        let candidates: Vec<Candidate> =
-            sql::all(&self.reads, &query, [(*after).into(), signed(limit).into()]).await?;
+        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
         if let Some(last) = candidates.last() {
             *after = last.id;
         }

@@ -20,6 +20,7 @@ const READERS: u32 = 4;
 pub struct Catalog {
     pub(crate) reads: DatabaseConnection,
     pub(crate) cache: Arc<Cache>,
+    writes: DatabaseConnection,
     writer: Writer,
 }
 
@@ -31,18 +32,23 @@ impl Catalog {
         Migrator::up(&writes, None).await?;
         let reads = Database::connect(dialect::connect_options(&url, READERS)).await?;
         let cache = Arc::new(Cache::new());
-        let writer = Writer::start(writes, Arc::clone(&cache))?;
-        Ok(Self {
-            reads,
-            cache,
-            writer,
-        })
+        let writer = Writer::start(writes.clone(), Arc::clone(&cache))?;
+        Ok(Self { reads, cache, writes, writer })
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), CatalogError> {
         self.reads.execute_unprepared("SELECT 1").await?;
         Ok(())
+    }
+
+    /// Closes every connection; SQLite then puts its log back into the database file. Nothing can be asked afterwards.
+    pub async fn close(&self) {
+        for connection in [&self.reads, &self.writes] {
+            if let Err(error) = connection.close_by_ref().await {
+                tracing::warn!(%error, "a connection to the database did not close in order");
+            }
+        }
     }
 
     /// Transactions committed since the start; each is one sync of the log, however many writes it held.

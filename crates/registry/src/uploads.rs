@@ -163,12 +163,17 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        if let Some(row) = self.parts.catalog.upload(repository, id).await?
-            && row.finished == Some(expected)
-        {
+        if self.is_finished(repository, id, &expected).await? {
             return Ok(());
         }
-        let (lease, row) = self.claim(repository, id).await?;
+        let (lease, row) = match self.claim(repository, id).await {
+            Ok(claimed) => claimed,
+            // Another closing PUT may have come first, between the look and the claim.
+            Err(RegistryError::UploadUnknown(_)) if self.is_finished(repository, id, &expected).await? => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         self.transfer(
             repository,
             id,
@@ -279,6 +284,12 @@ impl Registry {
                 .await?)
         })
         .await
+    }
+
+    /// Whether session `id` was closed with `digest` already.
+    async fn is_finished(&self, repository: &RepositoryName, id: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let row = self.parts.catalog.upload(repository, id).await?;
+        Ok(row.is_some_and(|row| row.finished == Some(*digest)))
     }
 
     async fn open_session(

@@ -14,7 +14,7 @@ use actix_web::{
         header::{HeaderMap, HeaderName},
     },
 };
-use opentelemetry::propagation::Extractor;
+use opentelemetry::{propagation::Extractor, trace::TraceContextExt};
 use tracing::{Span, field::DisplayValue};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -163,8 +163,11 @@ impl Running {
             return;
         }
         let method = method_label(&self.method);
+        // Not by its field: a span that has begun takes no name from there.
         self.span
-            .record("otel.name", format!("{method} {}", self.scope.route));
+            .context()
+            .span()
+            .update_name(format!("{method} {}", self.scope.route));
         self.span.record("http.route", self.scope.route);
         self.span
             .record("http.response.status_code", self.status.as_u16());
@@ -277,7 +280,6 @@ fn span(request: &ServiceRequest, scope: Scope) -> Span {
     let span = tracing::info_span!(
         target: REQUEST_TARGET,
         "request",
-        otel.name = tracing::field::Empty,
         otel.kind = "server",
         otel.status_code = tracing::field::Empty,
         http.request.method = method_label(request.method()),

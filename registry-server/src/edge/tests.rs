@@ -1,9 +1,19 @@
+use std::time::Duration;
+
 use actix_web::{
     App, HttpResponse, HttpResponseBuilder,
     http::StatusCode,
     test::{self, TestRequest},
     web,
 };
+
+use opentelemetry_sdk::{
+    error::OTelSdkResult,
+    trace::{SdkTracerProvider, SpanData, SpanProcessor},
+};
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::config::LogConfig;
 
 use super::{record::Path, *};
 
@@ -161,4 +171,49 @@ fn logged_paths_are_short_and_harmless() {
     assert_eq!(Path("/v2/\u{1b}[31m/x").to_string(), "/v2/\\u{1b}[31m/x");
     let long = format!("/{}", "a".repeat(1000));
     assert_eq!(Path(&long).to_string().len(), 259);
+}
+
+#[derive(Debug, Clone, Default)]
+struct Spans(Arc<std::sync::Mutex<Vec<SpanData>>>);
+
+impl SpanProcessor for Spans {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &opentelemetry::Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap().push(span);
+    }
+
+    fn force_flush_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn a_traced_request_is_named_by_its_route_and_continues_the_clients_trace() {
+    let spans = Spans::default();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(spans.clone())
+        .build();
+    let layers = crate::telemetry::layers(&LogConfig::default(), Some(&provider));
+    let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(layers));
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = TestRequest::with_uri("/ok").insert_header(("traceparent", parent));
+    answer(&options(Anonymous::Anyone), request).await;
+    let spans = spans.0.lock().unwrap();
+    assert_eq!(spans.len(), 1);
+    assert_eq!(spans[0].name, "GET /ok");
+    assert_eq!(
+        spans[0].span_context.trace_id().to_string(),
+        "0af7651916cd43dd8448eb211c80319c"
+    );
+    let status = opentelemetry::KeyValue::new("http.response.status_code", 200);
+    assert!(
+        spans[0].attributes.contains(&status),
+        "{:?}",
+        spans[0].attributes
+    );
 }

@@ -46,6 +46,9 @@ pub(crate) async fn head_blob(
         .registry()
         .check_blob(&call.principal, repository, &digest)
         .await?;
+    if conditions::is_known(call, &digest.to_string()) {
+        return Ok(headers(StatusCode::NOT_MODIFIED, &digest).finish());
+    }
     let mut answer = headers(StatusCode::OK, &digest);
     Ok(sized(
         &mut answer,

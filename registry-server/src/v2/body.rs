@@ -1,6 +1,6 @@
 //! Request bodies: bounded in size and in patience.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use actix_web::{HttpRequest, http::header, web};
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,8 @@ use crate::body::{self, BodyReader};
 
 /// Most bytes read from a body whose request was refused, so that the client gets to read why.
 const DRAINED: usize = 1 << 20;
+/// Longest time spent on that.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// `Content-Length`, if the body has one.
 pub(crate) fn content_length(request: &HttpRequest) -> Option<u64> {
@@ -81,14 +83,18 @@ impl Body {
         Ok(whole.freeze())
     }
 
-    /// Reads away a bounded rest (decision 31).
+    /// Reads away a rest that is bounded in bytes and time (decision 31).
     pub(crate) async fn drain(&mut self) {
-        let mut drained = 0;
-        while let Some(Ok(piece)) = self.next().await {
-            drained += piece.len();
-            if drained > DRAINED {
-                return;
+        let rest = async {
+            let mut drained = 0;
+            while let Some(Ok(piece)) = self.next().await {
+                drained += piece.len();
+                if drained > DRAINED {
+                    break;
+                }
             }
-        }
+        };
+        // Whether it ended in time makes no difference: the answer goes out now.
+        let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
     }
 }

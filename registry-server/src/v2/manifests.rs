@@ -4,10 +4,10 @@ use actix_web::{
     HttpResponse,
     http::{
         StatusCode,
-        header::{self, HeaderName, HeaderValue},
+        header::{self, HeaderName},
     },
 };
-use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName};
+use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName, Tag};
 use granary_registry::{ManifestRequest, RegistryError, StoredManifest};
 
 use super::schema::ErrorEnvelope;
@@ -167,10 +167,10 @@ pub(crate) async fn put_manifest(
         );
         answer.append_header(warning(&text));
     }
-    for tag in &tags {
-        if let Ok(tag) = HeaderValue::from_str(tag.as_str()) {
-            answer.append_header((OCI_TAG, tag));
-        }
+    if !tags.is_empty() {
+        // One line, because clients bound the number of header lines (RFC 9110 section 5.3 allows it).
+        let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+        answer.insert_header((OCI_TAG, tags.join(", ")));
     }
     Ok(answer.finish())
 }

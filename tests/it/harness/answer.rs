@@ -1,6 +1,6 @@
 //! Requests, and what a test expects of their answers.
 
-use std::{pin::Pin, time::Duration};
+use std::{fmt, pin::Pin};
 
 use bytes::Bytes;
 use reqwest::{
@@ -18,7 +18,10 @@ pub(crate) struct Request {
 impl Request {
     pub(super) fn new(client: &Client, method: Method, url: &str) -> Self {
         let asked = format!("{method} {url}");
-        Self { inner: client.request(method, url), asked }
+        Self {
+            inner: client.request(method, url),
+            asked,
+        }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -37,18 +40,19 @@ impl Request {
         self.body(Body::wrap_stream(futures_util::stream::iter(pieces)))
     }
 
-    pub(crate) fn timeout(mut self, limit: Duration) -> Self {
-        self.inner = self.inner.timeout(limit);
-        self
-    }
-
     /// Sends the request; the connection may break.
     pub(crate) async fn try_send(self) -> Result<Answer, reqwest::Error> {
         let response = self.inner.send().await?;
         let (status, version) = (response.status().as_u16(), response.version());
         let headers = response.headers().clone();
         let body = response.bytes().await?;
-        let answer = Answer { status, version, headers, body, asked: self.asked };
+        let answer = Answer {
+            status,
+            version,
+            headers,
+            body,
+            asked: self.asked,
+        };
         // Every answer can be found in the log.
         assert!(!answer.header("x-request-id").is_empty());
         Ok(answer)
@@ -69,7 +73,7 @@ impl IntoFuture for Request {
 }
 
 /// An answer, read whole.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) version: Version,
@@ -88,7 +92,10 @@ impl Answer {
         for line in lines.filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').expect("a header");
             let name: HeaderName = name.parse().expect("a header's name");
-            headers.append(name, HeaderValue::from_str(value.trim()).expect("a header's value"));
+            headers.append(
+                name,
+                HeaderValue::from_str(value.trim()).expect("a header's value"),
+            );
         }
         Self {
             status: status.unwrap_or_else(|| panic!("no status in {head}")),
@@ -102,21 +109,21 @@ impl Answer {
     /// The status is this one.
     #[track_caller]
     pub(crate) fn is(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{self:#?}");
+        assert_eq!(self.status, status, "{self:?}");
         self
     }
 
     /// The answer is this error in the specification's form; gives its detail.
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: &str) -> Value {
-        assert_eq!(self.status, status, "{self:#?}");
+        assert_eq!(self.status, status, "{self:?}");
         let mut body = self.json();
         let errors = body["errors"].as_array().map(Vec::len);
-        assert_eq!(errors, Some(1), "{self:#?}");
+        assert_eq!(errors, Some(1), "{self:?}");
         let error = body["errors"][0].take();
-        assert_eq!(error["code"], code, "{self:#?}");
+        assert_eq!(error["code"], code, "{self:?}");
         let message = error["message"].as_str().unwrap_or_default();
-        assert!(!message.is_empty(), "{self:#?}");
+        assert!(!message.is_empty(), "{self:?}");
         error["detail"].clone()
     }
 
@@ -126,13 +133,16 @@ impl Answer {
         let detail = self.refused(status, code);
         let value = Value::from(value).to_string();
         let value = value.trim_matches('"');
-        assert!(detail.to_string().contains(value), "the detail of {self:#?} does not name {value}");
+        assert!(
+            detail.to_string().contains(value),
+            "the detail of {self:?} does not name {value}"
+        );
     }
 
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> &str {
         let value = self.find_header(name);
-        value.unwrap_or_else(|| panic!("no {name} in {self:#?}"))
+        value.unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
     pub(crate) fn find_header(&self, name: &str) -> Option<&str> {
@@ -141,20 +151,46 @@ impl Answer {
 
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
     /// The path of the next page, if there is one.
     #[track_caller]
     pub(crate) fn next_page(&self) -> Option<String> {
         let link = self.find_header("link")?;
-        let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
-        Some(target.unwrap_or_else(|| panic!("'{link}' is no link to a next page")).to_owned())
+        let target = link
+            .strip_prefix('<')
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""));
+        Some(
+            target
+                .unwrap_or_else(|| panic!("'{link}' is no link to a next page"))
+                .to_owned(),
+        )
     }
 
     /// The error's text.
     #[track_caller]
     pub(crate) fn message(&self) -> String {
-        self.json()["errors"][0]["message"].as_str().expect("a message").to_owned()
+        self.json()["errors"][0]["message"]
+            .as_str()
+            .expect("a message")
+            .to_owned()
+    }
+}
+
+/// The answer as a failed test shows it.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the answer to {}: {}", self.asked, self.status)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+        }
+        let start = &self.body[..self.body.len().min(2_000)];
+        write!(
+            f,
+            "{} bytes: {}",
+            self.body.len(),
+            String::from_utf8_lossy(start)
+        )
     }
 }

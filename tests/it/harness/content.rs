@@ -67,12 +67,18 @@ pub(crate) fn image(seed: u64) -> Image {
         "config": descriptor(CONFIG, &config),
         "layers": [descriptor(LAYER, &layer)],
     });
-    Image { config, layer, manifest: manifest.to_string().into() }
+    Image {
+        config,
+        layer,
+        manifest: manifest.to_string().into(),
+    }
 }
 
 /// An index of these descriptors.
 pub(crate) fn index(manifests: &[Value]) -> Bytes {
-    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string().into()
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+        .to_string()
+        .into()
 }
 
 /// An artifact without content; its one blob is `{}`.

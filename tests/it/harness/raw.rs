@@ -24,15 +24,21 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    pub(super) async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// Sends bytes that the server must take.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        assert!(self.try_send(bytes).await, "the server has closed the connection");
+        assert!(
+            self.try_send(bytes).await,
+            "the server has closed the connection"
+        );
     }
 
     /// Sends bytes; false if the server has closed the connection.
@@ -59,7 +65,9 @@ impl Raw {
         let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
         self.buffer.drain(..end + 4);
         let mut answer = Answer::parse_head(&head);
-        let length = answer.find_header("content-length").map_or(0, |length| length.parse().unwrap());
+        let length = answer
+            .find_header("content-length")
+            .map_or(0, |length| length.parse().unwrap());
         while self.buffer.len() < length {
             assert!(self.more().await, "the answer broke off: {head}");
         }
@@ -76,6 +84,7 @@ impl Raw {
     /// Whether more came; false if the server has closed the connection.
     async fn more(&mut self) -> bool {
         let read = timeout(2 * PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
-        read.expect("the server answers or closes").is_ok_and(|length| length > 0)
+        read.expect("the server answers or closes")
+            .is_ok_and(|length| length > 0)
     }
 }

@@ -14,7 +14,7 @@ use granary_registry::{Registry, Rules, Untagged};
 use self::play::Play;
 use crate::{
     gate::together,
-    world::{no_grace, open},
+    world::{folder, no_grace, open},
 };
 
 /// A xorshift: the same seed gives the same work on every machine.
@@ -58,7 +58,7 @@ fn play(seeds: &[u64], steps: usize, stored: bool, rules: &Rules) {
         .map_or(steps, |steps| usize::try_from(steps).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for &seed in chosen.as_ref().map_or(seeds, std::slice::from_ref) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         runtime.block_on(async {
             let registry = if stored {
                 open(folder.path(), rules.clone()).await

@@ -46,9 +46,17 @@ pub(crate) async fn open(folder: &Path, rules: Rules) -> Registry {
         .unwrap()
 }
 
+/// A folder in memory where there is one: these tests lose no power, and syncs cost them most of their time.
+pub(crate) fn folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 impl World {
     pub(crate) async fn new(rules: Rules) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(folder(), rules).await
+    }
+
+    pub(crate) async fn in_folder(folder: TempDir, rules: Rules) -> Self {
         let registry = open(folder.path(), rules).await;
         Self { folder, registry }
     }

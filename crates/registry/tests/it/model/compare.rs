@@ -6,7 +6,7 @@ use granary_registry::{ReferrerFilter, RegistryError};
 use serde_json::Value;
 
 use super::play::{Play, REPOSITORIES, TAGS, TYPES};
-use crate::world::{name, pull, resolve, tag};
+use crate::world::{WHO, name, pull, read, resolve, tag};
 
 impl Play {
     pub(super) async fn compare_everything(&mut self) {
@@ -156,5 +156,59 @@ impl Play {
             Err(RegistryError::ManifestUnknown(_)) => assert_eq!(expected, None),
             Err(error) => panic!("{error:?}"),
         }
+    }
+
+    /// What a client that is about to push would hear.
+    pub(super) async fn head(&mut self, repository: &'static str) {
+        let bytes = self.blob();
+        let digest = Digest::sha256(&bytes);
+        let there = self.of(repository).blobs.contains(&digest);
+        match self
+            .registry
+            .check_blob(&WHO, &name(repository), &digest)
+            .await
+        {
+            Ok(blob) => assert!(
+                there && blob.size == bytes.len() as u64,
+                "{digest} in {repository}"
+            ),
+            Err(RegistryError::BlobUnknown(_)) => assert!(!there, "{digest} in {repository}"),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// A piece of a blob.
+    pub(super) async fn range(&mut self, repository: &'static str) {
+        let here: Vec<Digest> = self.of(repository).blobs.iter().copied().collect();
+        let Some(&digest) = self.dice.pick(&here) else {
+            return;
+        };
+        let bytes = self.content_of(&digest);
+        if bytes.is_empty() {
+            return;
+        }
+        let (one, other) = (self.dice.below(bytes.len()), self.dice.below(bytes.len()));
+        let (first, last) = (one.min(other), one.max(other));
+        let blob = self
+            .registry
+            .blob(&name(repository), &digest)
+            .await
+            .unwrap();
+        let range = granary_oci::ByteRange {
+            first: first as u64,
+            last: last as u64,
+        };
+        assert_eq!(
+            read(&self.registry, &digest, &blob, range).await,
+            bytes.slice(first..=last)
+        );
+    }
+
+    fn content_of(&self, digest: &Digest) -> Bytes {
+        self.contents
+            .iter()
+            .find(|bytes| Digest::sha256(bytes) == *digest)
+            .unwrap()
+            .clone()
     }
 }

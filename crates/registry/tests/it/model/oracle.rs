@@ -163,19 +163,19 @@ impl Repository {
         Removed::Done
     }
 
+    fn unkept(&self) -> Option<Digest> {
+        let unkept = |digest: &&Digest| {
+            let subject = self.manifests[*digest].parsed.subject;
+            !subject.is_some_and(|subject| self.manifests.contains_key(&subject))
+                && !self.tags.values().any(|at| at == *digest)
+                && self.referring(digest).is_empty()
+        };
+        self.manifests.keys().find(unkept).copied()
+    }
+
     /// Removes what nothing needs, until nothing more goes.
     pub(super) fn collect(&mut self, untagged: bool, now: i64) {
-        while untagged {
-            let unkept = self.manifests.iter().find(|(digest, known)| {
-                let subject = known
-                    .parsed
-                    .subject
-                    .is_some_and(|subject| self.manifests.contains_key(&subject));
-                !subject
-                    && !self.tags.values().any(|at| at == *digest)
-                    && self.referring(digest).is_empty()
-            });
-            let Some((&digest, _)) = unkept else { break };
+        while let Some(digest) = self.unkept().filter(|_| untagged) {
             self.forget(&digest, now);
         }
         let needed: BTreeSet<Digest> = self

@@ -19,7 +19,7 @@ use super::{
     Dice,
     oracle::{Put, Removed, Repository},
 };
-use crate::world::{WHO, append, begin, body, content, finish, name, open, push, read, tag};
+use crate::world::{WHO, append, begin, body, content, finish, name, open, push, tag};
 
 pub(super) const REPOSITORIES: [&str; 3] = ["a", "a/b", "z/y/x"];
 pub(super) const TAGS: [&str; 5] = ["1.0", "1.1", "latest", "_", "A"];
@@ -137,7 +137,7 @@ impl Play {
         self.repositories.entry(repository).or_default()
     }
 
-    fn blob(&mut self) -> Bytes {
+    pub(super) fn blob(&mut self) -> Bytes {
         self.contents[self.dice.below(self.contents.len())].clone()
     }
 
@@ -437,58 +437,6 @@ impl Play {
         for repository in REPOSITORIES {
             self.compare(repository, usize::MAX).await;
         }
-    }
-
-    async fn head(&mut self, repository: &'static str) {
-        let bytes = self.blob();
-        let digest = Digest::sha256(&bytes);
-        let there = self.of(repository).blobs.contains(&digest);
-        match self
-            .registry
-            .check_blob(&WHO, &name(repository), &digest)
-            .await
-        {
-            Ok(blob) => assert!(
-                there && blob.size == bytes.len() as u64,
-                "{digest} in {repository}"
-            ),
-            Err(RegistryError::BlobUnknown(_)) => assert!(!there, "{digest} in {repository}"),
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-
-    async fn range(&mut self, repository: &'static str) {
-        let here: Vec<Digest> = self.of(repository).blobs.iter().copied().collect();
-        let Some(&digest) = self.dice.pick(&here) else {
-            return;
-        };
-        let bytes = self.content_of(&digest);
-        if bytes.is_empty() {
-            return;
-        }
-        let (one, other) = (self.dice.below(bytes.len()), self.dice.below(bytes.len()));
-        let (first, last) = (one.min(other), one.max(other));
-        let blob = self
-            .registry
-            .blob(&name(repository), &digest)
-            .await
-            .unwrap();
-        let range = granary_oci::ByteRange {
-            first: first as u64,
-            last: last as u64,
-        };
-        assert_eq!(
-            read(&self.registry, &digest, &blob, range).await,
-            bytes.slice(first..=last)
-        );
-    }
-
-    fn content_of(&self, digest: &Digest) -> Bytes {
-        self.contents
-            .iter()
-            .find(|bytes| Digest::sha256(bytes) == *digest)
-            .unwrap()
-            .clone()
     }
 }
 

@@ -34,17 +34,23 @@ impl DataLock {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
         let file = lock_file(&folder.join("lock"))?;
-        Ok(file.map(|file| Self { folder: folder.to_owned(), _file: file }))
+        Ok(file.map(|file| Self {
+            folder: folder.to_owned(),
+            _file: file,
+        }))
     }
 }
 
 /// Locks `path` for this process, making it if needed; `None` if another process holds it.
 fn lock_file(path: &Path) -> anyhow::Result<Option<File>> {
-    let file = File::create(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    let file =
+        File::create(path).with_context(|| format!("{} cannot be opened", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("{} cannot be locked", path.display())),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+        }
     }
 }
 
@@ -55,8 +61,12 @@ impl Installation {
         prepare_database(&database)
             .with_context(|| format!("the folder of {} cannot be made", database.display()))?;
         // The database may lie outside the data folder, and its cache is exact only if nobody else writes to it.
-        let locked = lock_file(&database.with_added_extension("lock"))?
-            .with_context(|| format!("another process uses the database {}: stop it first", database.display()))?;
+        let locked = lock_file(&database.with_added_extension("lock"))?.with_context(|| {
+            format!(
+                "another process uses the database {}: stop it first",
+                database.display()
+            )
+        })?;
         let catalog = Catalog::open_sqlite(&database)
             .await
             .with_context(|| format!("the database {} cannot be opened", database.display()))?;
@@ -73,7 +83,11 @@ impl Installation {
             }
         };
         let registry = Registry::open(catalog, store, rules(config)).await?;
-        Ok(Self { registry, lock, _database: locked })
+        Ok(Self {
+            registry,
+            lock,
+            _database: locked,
+        })
     }
 
     /// Ends it: waits for running tasks and leaves a database that is one file.

@@ -111,6 +111,10 @@ pub(crate) fn layers(log: &LogConfig, traces: Option<&SdkTracerProvider>) -> Vec
         let tracer = provider.tracer("granary");
         layers.push(
             tracing_opentelemetry::layer()
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
                 .with_tracer(tracer)
                 .with_filter(ours)
                 .boxed(),

@@ -52,6 +52,7 @@ const POINTS: &[(&str, usize)] = &[
     ("manifest::after_put", 14),
     ("head::before_lease", 2),
     ("gc::chosen", 6),
+    ("gc::blobs_chosen", 6),
     ("gc::rows_removed", 6),
     ("gc::objects_deleted", 3),
 ];

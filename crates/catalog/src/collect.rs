@@ -22,6 +22,8 @@ use crate::{
 pub struct CollectionLimits {
     /// How long an object stays after its row went, for readers that hold its key.
     pub read_grace: Duration,
+    /// How long content stays after nothing refers to it any more.
+    pub grace: Duration,
     /// Whether anything is removed, or only counted.
     pub dry_run: bool,
 }
@@ -78,7 +80,6 @@ impl Catalog {
         pass_began: i64,
         limit: u64,
         limits: CollectionLimits,
-        chosen: impl AsyncFnOnce(),
     ) -> Result<CollectedPage, CatalogError> {
         let query = format!(
             "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, \
@@ -100,7 +101,6 @@ impl Catalog {
         let still = format!(
             "repository_id = $1 AND blob_id = $2 AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP}"
         );
-        chosen().await;
         self.mark_or_remove(candidates, limits, pass_began, Room::Membership, still)
             .await
     }
@@ -169,6 +169,12 @@ impl Catalog {
         room: Room,
         still: String,
     ) -> Result<CollectedPage, CatalogError> {
+        // Where tests let pushes in between the choice and the removal (decision 39).
+        match room {
+            Room::Membership => granary_failpoint::reach_async("gc::chosen").await,
+            Room::Blob => granary_failpoint::reach_async("gc::blobs_chosen").await,
+            Room::Manifest => {}
+        }
         let mut page = CollectedPage {
             seen: candidates.len() as u64,
             ..CollectedPage::default()
@@ -314,9 +320,9 @@ impl Room {
                     write,
                     &name()?,
                     candidate.repository_id,
-                    candidate.id,
-                    &digest,
+                    (candidate.id, &digest),
                     "gc",
+                    limits.grace,
                 )
                 .await?;
                 Ok(true)

@@ -33,7 +33,12 @@ impl Catalog {
         let reads = Database::connect(dialect::connect_options(&url, READERS)).await?;
         let cache = Arc::new(Cache::new());
         let writer = Writer::start(writes.clone(), Arc::clone(&cache))?;
-        Ok(Self { reads, cache, writes, writer })
+        Ok(Self {
+            reads,
+            cache,
+            writes,
+            writer,
+        })
     }
 
     /// Whether the database answers.

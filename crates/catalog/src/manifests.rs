@@ -1,6 +1,6 @@
 //! Manifests: found by digest, removed with what belongs to them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use granary_oci::{Digest, RepositoryName, Tag};
@@ -9,6 +9,7 @@ use sea_orm::FromQueryResult;
 use crate::{
     Catalog, CatalogError,
     cache::Touched,
+    dialect::micros,
     repositories::find_repository,
     sql,
     tags::{self, Precondition},
@@ -109,6 +110,7 @@ impl Catalog {
         repository: &RepositoryName,
         digest: &Digest,
         principal: &str,
+        lease: Duration,
     ) -> Result<Removal, CatalogError> {
         let (repository, digest, principal) = (repository.clone(), *digest, principal.to_owned());
         self.write(async move |write| {
@@ -121,7 +123,7 @@ impl Catalog {
             if !parents.is_empty() {
                 return Ok(Removal::Referenced(DigestRow::read_all(parents)));
             }
-            remove_manifest(write, &repository, id, manifest, &digest, &principal).await?;
+            remove_manifest(write, &repository, id, (manifest, &digest), &principal, lease).await?;
             Ok(Removal::Removed)
         })
         .await
@@ -186,9 +188,9 @@ pub(crate) async fn remove_manifest(
     write: &mut Write,
     repository: &RepositoryName,
     repository_id: i64,
-    manifest: i64,
-    digest: &Digest,
+    (manifest, digest): (i64, &Digest),
     principal: &str,
+    lease: Duration,
 ) -> Result<(), CatalogError> {
     let names: Vec<TagName> = sql::all(
         &write.transaction,
@@ -209,13 +211,32 @@ pub(crate) async fn remove_manifest(
     for digest in DigestRow::read_all(edges) {
         write.touch(Touched::Blob(repository.clone(), digest));
     }
-    // Children lose a parent: the time they may be kept without a tag begins now.
-    let orphans = "UPDATE manifests SET untagged_since = $1 WHERE untagged_since IS NOT NULL AND repository_id = $2 \
-                   AND digest IN (SELECT digest FROM manifest_edges WHERE manifest_id = $3)";
+    // A HEAD of what was referred to leased nothing, so the grace time of what it referred to begins now.
+    let release = "UPDATE repository_blobs SET candidate_since = NULL, \
+                   leased_until = CASE WHEN leased_until < $1 THEN $1 ELSE leased_until END \
+                   WHERE repository_id = $2 AND blob_id IN (SELECT blob_id FROM manifest_edges WHERE manifest_id = $3)";
+    sql::execute(
+        &write.transaction,
+        release,
+        [
+            (write.now + micros(lease)).into(),
+            repository_id.into(),
+            manifest.into(),
+        ],
+    )
+    .await?;
+    // Children lose a parent and referrers their subject: the time they may be kept without a tag begins now.
+    let orphans = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL WHERE untagged_since IS NOT NULL AND repository_id = $2 \
+                   AND (subject = $4 OR digest IN (SELECT digest FROM manifest_edges WHERE manifest_id = $3))";
     sql::execute(
         &write.transaction,
         orphans,
-        [write.now.into(), repository_id.into(), manifest.into()],
+        [
+            write.now.into(),
+            repository_id.into(),
+            manifest.into(),
+            digest.to_bytes().into(),
+        ],
     )
     .await?;
     sql::execute(

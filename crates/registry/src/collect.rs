@@ -135,6 +135,7 @@ impl Registry {
         }
         let began = dialect::now();
         let limits = CollectionLimits {
+            grace: parts.rules.grace,
             read_grace: parts.rules.read_grace.min(parts.rules.grace),
             dry_run,
         };
@@ -179,11 +180,10 @@ impl Registry {
         progress.say("looking at blobs that no manifest refers to");
         let mut after = (0, 0);
         loop {
-            let chosen = async || granary_failpoint::reach_async("gc::chosen").await;
             let page = self
                 .parts
                 .catalog
-                .collect_memberships(&mut after, began, PAGE, limits, chosen)
+                .collect_memberships(&mut after, began, PAGE, limits)
                 .await?;
             report.withdrawn += page.removed;
             if self.add(report, page, progress) {

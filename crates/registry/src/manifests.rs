@@ -172,7 +172,12 @@ impl Registry {
                 }
                 Reference::Digest(digest) => {
                     catalog
-                        .delete_manifest(&repository, digest, &principal)
+                        .delete_manifest(
+                            &repository,
+                            digest,
+                            &principal,
+                            registry.parts.rules.grace,
+                        )
                         .await?
                 }
             };

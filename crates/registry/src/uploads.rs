@@ -169,7 +169,9 @@ impl Registry {
         let (lease, row) = match self.claim(repository, id).await {
             Ok(claimed) => claimed,
             // Another closing PUT may have come first, between the look and the claim.
-            Err(RegistryError::UploadUnknown(_)) if self.is_finished(repository, id, &expected).await? => {
+            Err(RegistryError::UploadUnknown(_))
+                if self.is_finished(repository, id, &expected).await? =>
+            {
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -287,7 +289,12 @@ impl Registry {
     }
 
     /// Whether session `id` was closed with `digest` already.
-    async fn is_finished(&self, repository: &RepositoryName, id: &str, digest: &Digest) -> Result<bool, RegistryError> {
+    async fn is_finished(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        digest: &Digest,
+    ) -> Result<bool, RegistryError> {
         let row = self.parts.catalog.upload(repository, id).await?;
         Ok(row.is_some_and(|row| row.finished == Some(*digest)))
     }
@@ -360,9 +367,14 @@ impl Registry {
         };
         let written = self.to_the_end(task.run(chunk.announced(), incoming, ending));
         let forward = async move {
-            while let Some(piece) = body.next().await {
+            loop {
+                // A writer that has ended needs no more of the body; its own answer says why.
+                let piece = tokio::select! {
+                    piece = body.next() => piece,
+                    () = pieces.closed() => return Ok(()),
+                };
+                let Some(piece) = piece else { break };
                 if pieces.send(Piece::Data(piece?)).await.is_err() {
-                    // The writer has ended; its own answer says why.
                     return Ok(());
                 }
             }

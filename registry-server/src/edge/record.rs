@@ -169,8 +169,8 @@ impl Running {
             .span()
             .update_name(format!("{method} {}", self.scope.route));
         self.span.record("http.route", self.scope.route);
-        self.span
-            .record("http.response.status_code", self.status.as_u16());
+        let status = i64::from(self.status.as_u16());
+        self.span.record("http.response.status_code", status);
         if self.status.is_server_error() || self.body_failed {
             self.span.record("otel.status_code", "ERROR");
         }

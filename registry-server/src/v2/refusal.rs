@@ -171,7 +171,10 @@ fn digest_line(error: &DigestError) -> Line {
     )
 }
 
-#[expect(clippy::too_many_lines, reason = "one exhaustive table reads better than its halves")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one exhaustive table reads better than its halves"
+)]
 fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
     use ErrorCode as Code;
     use StatusCode as Status;

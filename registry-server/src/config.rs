@@ -229,7 +229,7 @@ impl Default for GcConfig {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfig {
-    /// Whether an index may name manifests that are not here.
+    /// Whether manifests may refer to content that is not here.
     pub sparse: bool,
     /// Whether clients may delete.
     pub delete: bool,

@@ -156,7 +156,7 @@ async fn a_subject_is_confirmed_and_may_be_missing() {
     server.push_image("put/subject", "a", &pushed).await;
     server.push_blob("put/subject", b"{}").await;
     let missing = descriptor(IMAGE, b"never pushed");
-    for subject in [pushed.descriptor(), missing] {
+    for (subject, warned) in [(pushed.descriptor(), false), (missing, true)] {
         let manifest = artifact(
             "application/vnd.example.note",
             Some(subject.clone()),
@@ -164,8 +164,12 @@ async fn a_subject_is_confirmed_and_may_be_missing() {
         );
         let answer = server
             .put_manifest("put/subject", &sha256(&manifest), IMAGE, &manifest)
-            .await;
-        assert_eq!(answer.is(201).header("oci-subject"), subject["digest"]);
+            .await
+            .is(201);
+        assert_eq!(answer.header("oci-subject"), subject["digest"]);
+        let warning = answer.find_header("warning");
+        assert_eq!(warning.is_some(), warned, "{warning:?}");
+        assert!(warning.is_none_or(|text| text.starts_with("299 - \"")));
 
         let referring =
             json!({"schemaVersion": 2, "manifests": [], "subject": subject}).to_string();
@@ -232,10 +236,16 @@ async fn a_sparse_index_is_a_matter_of_policy() {
         .await;
     let path = format!("/v2/put/sparse/manifests/{}", pushed.digest());
     server.get(&path).await.refused(404, "MANIFEST_UNKNOWN");
-    // It covers the layers of an image too.
-    server
-        .push_manifest("put/sparse", "a", IMAGE, &pushed.manifest)
-        .await;
+    // It covers the layers of an image too, and says what the pulls will miss.
+    let answer = server
+        .put_manifest("put/sparse", "a", IMAGE, &pushed.manifest)
+        .await
+        .is(201);
+    assert!(
+        answer
+            .header("warning")
+            .starts_with("299 - \"content is not in this repository")
+    );
 }
 
 #[tokio::test]

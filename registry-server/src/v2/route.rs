@@ -182,4 +182,49 @@ mod tests {
             assert_eq!(Route::parse(path), expected, "{path}");
         }
     }
+
+    /// A method that is added to an endpoint fails this until it is listed with what it asks leave for.
+    #[test]
+    fn every_method_asks_for_its_action() {
+        let listed = [
+            ("/v2/", "GET HEAD", Action::Ping),
+            ("/v2/_catalog", "GET HEAD", Action::List),
+            ("/v2/_oci/ext/discover", "GET HEAD", Action::List),
+            ("/v2/a/_oci/ext/discover", "GET HEAD", Action::Pull),
+            ("/v2/a/tags/list", "GET HEAD", Action::Pull),
+            ("/v2/a/referrers/x", "GET HEAD", Action::Pull),
+            ("/v2/a/manifests/x", "GET HEAD", Action::Pull),
+            ("/v2/a/manifests/x", "PUT", Action::Push),
+            ("/v2/a/manifests/x", "DELETE", Action::Delete),
+            ("/v2/a/blobs/x", "GET HEAD", Action::Pull),
+            ("/v2/a/blobs/x", "DELETE", Action::Delete),
+            ("/v2/a/blobs/uploads/", "POST", Action::Push),
+            (
+                "/v2/a/blobs/uploads/x",
+                "GET HEAD PATCH PUT DELETE",
+                Action::Push,
+            ),
+        ];
+        let mut checked = 0;
+        for (path, methods, expected) in listed {
+            let route = Route::parse(path).unwrap();
+            for method in methods.split(' ') {
+                let method: Method = method.parse().unwrap();
+                assert_eq!(route.action(&method), Some(expected), "{method} {path}");
+                checked += 1;
+            }
+            assert_eq!(route.action(&Method::TRACE), None, "{path}");
+        }
+        let paths: std::collections::BTreeSet<&str> =
+            listed.iter().map(|(path, ..)| *path).collect();
+        let offered: usize = paths
+            .iter()
+            .filter_map(|path| Route::parse(path))
+            .map(|route| route.methods().len())
+            .sum();
+        assert_eq!(
+            checked, offered,
+            "an endpoint offers a method that is not listed"
+        );
+    }
 }

@@ -74,6 +74,14 @@ pub fn scrub(config: Config, args: &ScrubArgs) -> anyhow::Result<()> {
             word("problem")
         ));
     }
+    for digest in report["restored"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        text.push_str(&format!("good again, and served again: {digest}\n"));
+    }
     print(&report, args.json, &text)?;
     if damaged.is_empty() {
         return Ok(());

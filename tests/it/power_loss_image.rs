@@ -289,7 +289,5 @@ fn compile_library() -> io::Result<PathBuf> {
     Ok(library)
 }
 
-/// The layer against a program whose every step is known: Python, which writes through glibc as we do.
-
 #[cfg(test)]
 mod tests;

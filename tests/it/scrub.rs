@@ -203,3 +203,26 @@ async fn scrub_finds_damage_in_the_database() {
     assert_eq!(answer.body, pushed.manifest);
     scrub(&server, 0).await;
 }
+
+/// A volume that was away must not cost anything once it is back.
+#[tokio::test]
+async fn what_was_only_away_is_served_again() {
+    let (server, content, object) = server_with_object().await;
+    let path = format!("/v2/scrub/repository/blobs/{}", sha256(&content));
+    let away = object.with_extension("away");
+    fs::rename(&object, &away).unwrap();
+    server.get(&path).await.refused(404, "BLOB_UNKNOWN");
+    assert_eq!(
+        scrub(&server, 1).await["restored"],
+        Value::Array(Vec::new())
+    );
+    fs::rename(&away, &object).unwrap();
+    server.head(&path).await.is(404);
+    let report = scrub(&server, 0).await;
+    assert_eq!(report["restored"], serde_json::json!([sha256(&content)]));
+    assert!(server.get(&path).await.is(200).body == content);
+    assert_eq!(
+        scrub(&server, 0).await["restored"],
+        Value::Array(Vec::new())
+    );
+}

@@ -57,6 +57,17 @@ pub struct ScrubItem {
     pub size: u64,
     /// Where the bytes are.
     pub place: BlobPlace,
+    /// Whether it is quarantined now.
+    pub quarantined: bool,
+}
+
+/// Something whose bytes are checked against a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubKind {
+    /// A blob.
+    Blob,
+    /// A manifest.
+    Manifest,
 }
 
 pub(crate) const LIVE: i16 = 0;
@@ -78,6 +89,7 @@ struct ScrubRow {
     size: i64,
     storage_key: Option<String>,
     content: Option<Vec<u8>>,
+    state: i16,
 }
 
 #[derive(FromQueryResult)]
@@ -183,33 +195,22 @@ impl Catalog {
         .await
     }
 
-    /// A page of blobs to re-hash, those behind row `after`.
-    pub async fn blobs_to_scrub(
+    /// A page of blobs or manifests to re-hash, those behind row `after`, quarantined ones among them.
+    pub async fn scrub_page(
         &self,
+        kind: ScrubKind,
         after: i64,
         limit: u64,
     ) -> Result<Vec<ScrubItem>, CatalogError> {
-        let query = "SELECT id, digest, size, storage_key, content FROM blobs WHERE state = 0 AND id > $1 ORDER BY id LIMIT $2";
-        self.scrub_page(query, after, limit).await
-    }
-
-    /// A page of manifests to re-hash, those behind row `after`.
-    pub async fn manifests_to_scrub(
-        &self,
-        after: i64,
-        limit: u64,
-    ) -> Result<Vec<ScrubItem>, CatalogError> {
-        let query = "SELECT id, digest, LENGTH(payload) AS size, NULL AS storage_key, payload AS content FROM manifests \
-                     WHERE state = 0 AND id > $1 ORDER BY id LIMIT $2";
-        self.scrub_page(query, after, limit).await
-    }
-
-    async fn scrub_page(
-        &self,
-        query: &str,
-        after: i64,
-        limit: u64,
-    ) -> Result<Vec<ScrubItem>, CatalogError> {
+        let query = match kind {
+            ScrubKind::Blob => {
+                "SELECT id, digest, size, storage_key, content, state FROM blobs WHERE id > $1 ORDER BY id LIMIT $2"
+            }
+            ScrubKind::Manifest => {
+                "SELECT id, digest, CAST(LENGTH(payload) AS BIGINT) AS size, NULL AS storage_key, payload AS content, state \
+                 FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
+            }
+        };
         let rows: Vec<ScrubRow> = sql::all(
             &self.reads,
             query,
@@ -219,20 +220,37 @@ impl Catalog {
         let item = |row: ScrubRow| {
             let digest = Digest::from_bytes(&row.digest)
                 .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
+            let place = place(row.content, row.storage_key)?;
+            let quarantined = row.state == QUARANTINED;
             Ok(ScrubItem {
                 id: row.id,
                 digest,
                 size: unsigned(row.size),
-                place: place(row.content, row.storage_key)?,
+                place,
+                quarantined,
             })
         };
         rows.into_iter().map(item).collect()
     }
 
-    /// Stops serving a blob whose bytes no longer match its digest; the next push of it repairs it.
-    pub async fn quarantine_blob(&self, id: i64) -> Result<(), CatalogError> {
-        self.quarantine("UPDATE blobs SET state = 1 WHERE id = $1", id)
-            .await
+    /// Stops serving what no longer matches its digest, until a push repairs it, or serves it again.
+    pub async fn set_quarantine(
+        &self,
+        kind: ScrubKind,
+        id: i64,
+        quarantined: bool,
+    ) -> Result<(), CatalogError> {
+        let update = match kind {
+            ScrubKind::Blob => "UPDATE blobs SET state = $1 WHERE id = $2",
+            ScrubKind::Manifest => "UPDATE manifests SET state = $1 WHERE id = $2",
+        };
+        self.write(async move |write| {
+            let state = if quarantined { QUARANTINED } else { LIVE };
+            sql::execute(&write.transaction, update, [state.into(), id.into()]).await?;
+            write.touch(Touched::Everything);
+            Ok(())
+        })
+        .await
     }
 
     /// Stops serving the blob whose object is `key`.
@@ -245,21 +263,6 @@ impl Catalog {
                 [key.into()],
             )
             .await?;
-            write.touch(Touched::Everything);
-            Ok(())
-        })
-        .await
-    }
-
-    /// Stops serving a manifest whose bytes no longer match its digest; the next push of it repairs it.
-    pub async fn quarantine_manifest(&self, id: i64) -> Result<(), CatalogError> {
-        self.quarantine("UPDATE manifests SET state = 1 WHERE id = $1", id)
-            .await
-    }
-
-    async fn quarantine(&self, update: &'static str, id: i64) -> Result<(), CatalogError> {
-        self.write(async move |write| {
-            sql::execute(&write.transaction, update, [id.into()]).await?;
             write.touch(Touched::Everything);
             Ok(())
         })

@@ -20,7 +20,7 @@ mod tags;
 mod uploads;
 mod writer;
 
-pub use blobs::{BlobPlace, ScrubItem, StoredBlob};
+pub use blobs::{BlobPlace, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits};
 pub use connection::Catalog;
 pub use error::CatalogError;

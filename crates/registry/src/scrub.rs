@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use granary_catalog::{BlobPlace, ScrubItem};
+use granary_catalog::{BlobPlace, ScrubItem, ScrubKind};
 
 use crate::{Progress, Registry, RegistryError, blobs::parse_key, receive::re_read};
 
@@ -28,6 +28,9 @@ pub struct ScrubReport {
     pub bytes: u64,
     /// What is damaged; it answers 404 from now on, and the next push of it repairs it.
     pub damaged: Vec<Damage>,
+    /// Digests that were quarantined and whose bytes are good again, such as those of a volume that was away; they are
+    /// served again.
+    pub restored: Vec<String>,
 }
 
 const PAGE: u64 = 100;
@@ -46,39 +49,45 @@ impl Registry {
             spent: 0,
         };
         progress.say("re-hashing blobs");
-        let mut after = 0;
+        report.blobs = self
+            .scrub_all(ScrubKind::Blob, &mut report, &mut budget, progress)
+            .await?;
+        progress.say("re-hashing manifests");
+        report.manifests = self
+            .scrub_all(ScrubKind::Manifest, &mut report, &mut budget, progress)
+            .await?;
+        Ok(report)
+    }
+
+    /// Re-hashes everything of one kind and says how many that were.
+    async fn scrub_all(
+        &self,
+        kind: ScrubKind,
+        report: &mut ScrubReport,
+        budget: &mut Budget,
+        progress: &Progress,
+    ) -> Result<u64, RegistryError> {
+        let (mut after, mut number) = (0, 0);
         loop {
-            let page = self.parts.catalog.blobs_to_scrub(after, PAGE).await?;
-            let Some(last) = page.last() else { break };
+            let page = self.parts.catalog.scrub_page(kind, after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(number);
+            };
             after = last.id;
             for item in page {
-                if let Some(problem) = self.check(&item).await? {
-                    self.parts.catalog.quarantine_blob(item.id).await?;
-                    report.note(&item, "blob", problem);
+                let problem = self.check(&item).await?;
+                if problem.is_some() != item.quarantined {
+                    self.parts
+                        .catalog
+                        .set_quarantine(kind, item.id, problem.is_some())
+                        .await?;
                 }
-                report.blobs += 1;
-                report.bytes += item.size;
+                report.note(&item, kind, problem);
+                number += 1;
                 progress.advance(item.size);
                 budget.spend(item.size).await;
             }
         }
-        progress.say("re-hashing manifests");
-        let mut after = 0;
-        loop {
-            let page = self.parts.catalog.manifests_to_scrub(after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            for item in page {
-                if let Some(problem) = self.check(&item).await? {
-                    self.parts.catalog.quarantine_manifest(item.id).await?;
-                    report.note(&item, "manifest", problem);
-                }
-                report.manifests += 1;
-                report.bytes += item.size;
-                budget.spend(item.size).await;
-            }
-        }
-        Ok(report)
     }
 
     /// What is wrong with the bytes, if anything.
@@ -109,13 +118,27 @@ impl Registry {
 }
 
 impl ScrubReport {
-    fn note(&mut self, item: &ScrubItem, kind: &'static str, problem: String) {
-        tracing::error!(digest = %item.digest, kind, problem, "stored content is damaged; it is not served until it is pushed again");
-        self.damaged.push(Damage {
-            digest: item.digest.to_string(),
-            kind,
-            problem,
-        });
+    fn note(&mut self, item: &ScrubItem, kind: ScrubKind, problem: Option<String>) {
+        self.bytes += item.size;
+        let kind = match kind {
+            ScrubKind::Blob => "blob",
+            ScrubKind::Manifest => "manifest",
+        };
+        match problem {
+            Some(problem) => {
+                tracing::error!(
+                    digest = %item.digest, kind, problem,
+                    "stored content is damaged; it is not served until it is pushed again"
+                );
+                self.damaged.push(Damage {
+                    digest: item.digest.to_string(),
+                    kind,
+                    problem,
+                });
+            }
+            None if item.quarantined => self.restored.push(item.digest.to_string()),
+            None => {}
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The file layer under small programs, and under SQLite.
+//! The layer against a program whose every step is known: Python, which writes through glibc as we do.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -294,21 +294,21 @@ async fn insert_edges(
 
 /// A manifest that is there already: a push repairs damaged bytes, and a tag ends its time without one.
 async fn refresh(write: &mut Write, manifest: i64, put: &ManifestPut) -> Result<i64, CatalogError> {
-    let update = "UPDATE manifests SET media_type = $1, payload = $2, state = 0, candidate_since = NULL, \
-                  untagged_since = CASE WHEN $3 THEN NULL ELSE untagged_since END \
-                  WHERE id = $4 AND (media_type <> $1 OR state <> 0 OR candidate_since IS NOT NULL OR ($3 AND untagged_since IS NOT NULL))";
-    let tagged = !put.tags.is_empty();
+    let repair = "UPDATE manifests SET media_type = $1, payload = $2, state = 0 WHERE id = $3 AND (media_type <> $1 OR state <> 0)";
     let values = [
         put.manifest.media_type.as_str().into(),
         put.payload.to_vec().into(),
-        tagged.into(),
         manifest.into(),
     ];
-    let changed = sql::execute(&write.transaction, update, values).await?;
-    if changed > 0 {
+    if sql::execute(&write.transaction, repair, values).await? > 0 {
         // Its copies by tag are many; damage and a changed media type are rare.
         write.touch(Touched::Everything);
     }
+    // What only collection looks at is in no copy, so nothing has to go from memory.
+    let keep = "UPDATE manifests SET candidate_since = NULL, untagged_since = CASE WHEN $1 THEN NULL ELSE untagged_since END \
+                WHERE id = $2 AND (candidate_since IS NOT NULL OR ($1 AND untagged_since IS NOT NULL))";
+    let tagged = !put.tags.is_empty();
+    sql::execute(&write.transaction, keep, [tagged.into(), manifest.into()]).await?;
     Ok(manifest)
 }
 

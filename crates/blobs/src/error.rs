@@ -46,6 +46,12 @@ pub enum StoreError {
         /// The object.
         key: ObjectKey,
     },
+    /// Another writer has taken the upload session over.
+    #[error("the upload session of object {key} has another writer now")]
+    Superseded {
+        /// The object.
+        key: ObjectKey,
+    },
     /// The system refused.
     #[error(transparent)]
     Io(#[from] IoFailure),

@@ -27,7 +27,9 @@ use async_trait::async_trait;
 use granary_oci::ByteRange;
 
 use self::{buffers::Buffers, leases::Leases, tail::Tail, tree::Tree, writer::FileWriter};
-use crate::{BlobStore, BlobStream, BlobWriter, Checkpoint, IoFailure, ObjectKey, StoreError};
+use crate::{
+    BlobStore, BlobStream, BlobWriter, Checkpoint, IoFailure, Ledger, ObjectKey, StoreError,
+};
 
 /// How long `append` waits for the writer before it to end: a dropped writer may still be in a sync.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,6 +100,7 @@ impl BlobStore for FileStore {
         &self,
         key: &ObjectKey,
         checkpoint: Checkpoint,
+        _ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError> {
         let lease = self.leases.claim(key, self.patience).await?;
         let tail = Tail::new(Arc::clone(&self.tree), lease, checkpoint);

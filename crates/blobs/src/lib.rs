@@ -1,4 +1,4 @@
-//! Bytes by key: the store that holds blobs, on a filesystem or in memory, behind one trait.
+//! Bytes by key: the store that holds blobs, on a filesystem, in an S3 bucket or in memory, behind one trait.
 //!
 //! A store knows objects, offsets and durability. It never knows digests as names, repositories, permissions or
 //! sessions: what an object means stands in the catalog alone. It never copies or renames an
@@ -11,12 +11,12 @@ mod memory;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-use std::{fmt, pin::Pin};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::Stream;
-use granary_oci::{ByteRange, Hasher};
+use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 pub use error::{IoFailure, StoreError};
 pub use file::FileStore;
@@ -26,15 +26,18 @@ pub use memory::MemoryStore;
 /// The bytes of a read, in order. After an error nothing follows.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
 
-/// What an upload session keeps between requests: everything before `offset` is durable.
+/// What an upload session keeps between requests: everything before `offset` is durable once this is.
 #[derive(Clone)]
 pub struct Checkpoint {
-    /// Number of durable bytes.
+    /// Number of durable bytes, those in `tail` included.
     pub offset: u64,
     /// The hash of exactly these bytes, ready for more.
     pub hasher: Hasher,
     /// The back end's own notes: empty on a filesystem and in memory.
     pub state: Vec<u8>,
+    /// The last bytes before `offset`, if they are too few for the back end to hold; whoever keeps the checkpoint
+    /// keeps them. Empty on a filesystem and in memory.
+    pub tail: Bytes,
 }
 
 impl Checkpoint {
@@ -44,6 +47,7 @@ impl Checkpoint {
             offset: 0,
             hasher,
             state: Vec::new(),
+            tail: Bytes::new(),
         }
     }
 }
@@ -54,6 +58,27 @@ impl fmt::Debug for Checkpoint {
         f.debug_struct("Checkpoint")
             .field("offset", &self.offset)
             .finish_non_exhaustive()
+    }
+}
+
+/// Where a writer has checkpoints kept while it writes: the row of its upload session.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Makes the checkpoint durable, or answers [`StoreError::Superseded`] if the session has another writer now.
+    ///
+    /// A back end whose pieces carry numbers saves which ones it is about to use, so that a writer that was
+    /// superseded can never write where its successor does (decision 1).
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<(), StoreError>;
+}
+
+/// A ledger for writers that nobody will succeed: imports, repairs, tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unsaved;
+
+#[async_trait]
+impl Ledger for Unsaved {
+    async fn save(&self, _checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -70,6 +95,7 @@ pub trait BlobStore: Send + Sync + 'static {
         &self,
         key: &ObjectKey,
         checkpoint: Checkpoint,
+        ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError>;
 
     /// Streams exactly the bytes of `range`.
@@ -83,6 +109,24 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Removes the objects. Removing a missing one is success. After an error the others were still tried.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError>;
+
+    /// Removes what a session that will never finish left under `key`; `state` is its last checkpoint's.
+    ///
+    /// Unlike [`delete`](Self::delete) it also ends what the back end keeps of unfinished objects.
+    async fn abandon(&self, key: &ObjectKey, state: &[u8]) -> Result<(), StoreError> {
+        let _ = state;
+        self.delete(std::slice::from_ref(key)).await
+    }
+
+    /// An address at which anybody may read the object for `lifetime` without asking us, if the back end can give one.
+    async fn link(
+        &self,
+        key: &ObjectKey,
+        lifetime: Duration,
+    ) -> Result<Option<String>, StoreError> {
+        let _ = (key, lifetime);
+        Ok(None)
+    }
 
     /// Up to `limit` objects in key order, from the first behind `after`: for scrub and restore, never in a request.
     async fn list(
@@ -111,6 +155,9 @@ pub trait BlobWriter: Send {
     /// Makes everything so far durable, the object's name included, and says up to where.
     async fn sync(&mut self) -> Result<Checkpoint, StoreError>;
 
-    /// Syncs and ends the object at its present length.
+    /// The digest of everything written so far, if its algorithm was computed from the first byte on.
+    async fn digest(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError>;
+
+    /// Syncs and ends the object at its present length. Nothing can be appended to it afterwards.
     async fn finish(self: Box<Self>) -> Result<Checkpoint, StoreError>;
 }

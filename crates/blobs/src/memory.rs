@@ -9,9 +9,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
-use granary_oci::ByteRange;
+use granary_oci::{Algorithm, ByteRange, Digest};
 
-use crate::{BlobStore, BlobStream, BlobWriter, Checkpoint, ObjectKey, StoreError};
+use crate::{BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, StoreError};
 
 /// Objects in memory. "Durable" means: seen by every reader of this process.
 #[derive(Default)]
@@ -72,6 +72,7 @@ impl BlobStore for MemoryStore {
         &self,
         key: &ObjectKey,
         checkpoint: Checkpoint,
+        _ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError> {
         let mut contents = self.contents();
         let object = match contents.objects.get(key) {
@@ -192,6 +193,10 @@ impl BlobWriter for MemoryWriter {
 
     async fn sync(&mut self) -> Result<Checkpoint, StoreError> {
         Ok(self.publish())
+    }
+
+    async fn digest(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        Ok(self.checkpoint.hasher.digest(algorithm))
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Checkpoint, StoreError> {

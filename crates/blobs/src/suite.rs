@@ -1,10 +1,12 @@
 //! What every back end must do. A back end's tests call [`run`]; the store may hold other objects already.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::{TryStreamExt as _, future};
 use granary_oci::{Algorithm, ByteRange, Hasher};
 
-use crate::{BlobStore, Checkpoint, ObjectKey, StoreError};
+use crate::{BlobStore, Checkpoint, Ledger, ObjectKey, StoreError, Unsaved};
 
 type Check = Result<(), StoreError>;
 
@@ -76,6 +78,10 @@ fn start() -> Checkpoint {
     Checkpoint::start(Hasher::new(None))
 }
 
+fn unsaved() -> Arc<dyn Ledger> {
+    Arc::new(Unsaved)
+}
+
 fn whole(length: usize) -> ByteRange {
     ByteRange {
         first: 0,
@@ -88,7 +94,7 @@ async fn write(
     key: &ObjectKey,
     pieces: &[Bytes],
 ) -> Result<Checkpoint, StoreError> {
-    let mut writer = store.append(key, start()).await?;
+    let mut writer = store.append(key, start(), unsaved()).await?;
     for piece in pieces {
         writer.write(piece.clone()).await?;
     }
@@ -122,6 +128,10 @@ async fn expect(
         "offset of the checkpoint"
     );
     let digest = checkpoint.hasher.digest(Algorithm::Sha256);
+    assert!(
+        checkpoint.tail.is_empty(),
+        "a finished object is all in the store"
+    );
     assert_eq!(
         digest,
         Some(Algorithm::Sha256.digest(content)),
@@ -172,7 +182,7 @@ async fn may_be_empty(store: &dyn BlobStore) -> Check {
 
 async fn pieces_keep_their_order(store: &dyn BlobStore) -> Check {
     let (key, content) = (ObjectKey::unique(), noise(10, 3 * MIB));
-    let mut writer = store.append(&key, start()).await?;
+    let mut writer = store.append(&key, start(), unsaved()).await?;
     let (mut rest, mut round) = (content.clone(), 0);
     while !rest.is_empty() {
         let length = [1, 100_000, 0, 8191, 8192, 3, 700_000, 17][round % 8];
@@ -185,7 +195,7 @@ async fn pieces_keep_their_order(store: &dyn BlobStore) -> Check {
 
 async fn long_stream(store: &dyn BlobStore) -> Check {
     let (key, piece) = (ObjectKey::unique(), noise(20, MIB + 1));
-    let mut writer = store.append(&key, start()).await?;
+    let mut writer = store.append(&key, start(), unsaved()).await?;
     let mut content = Vec::new();
     for round in 0..40 {
         let piece = piece.slice(round..);
@@ -198,7 +208,7 @@ async fn long_stream(store: &dyn BlobStore) -> Check {
 
 async fn sync_repeats(store: &dyn BlobStore) -> Check {
     let (key, content) = (ObjectKey::unique(), noise(30, 100_000));
-    let mut writer = store.append(&key, start()).await?;
+    let mut writer = store.append(&key, start(), unsaved()).await?;
     assert_eq!(writer.sync().await?.offset, 0);
     for end in [1, 60_000, 100_000] {
         let from = writer.sync().await?.offset as usize;
@@ -215,13 +225,13 @@ async fn goes_on(store: &dyn BlobStore) -> Check {
     let mut checkpoint = Checkpoint::start(Hasher::new(Some(Algorithm::Sha512)));
     for end in [1, 4095, 4096, 700_000, 2 * MIB + 1, 3 * MIB] {
         let from = checkpoint.offset as usize;
-        let mut writer = store.append(&key, reloaded(&checkpoint)).await?;
+        let mut writer = store.append(&key, reloaded(&checkpoint), unsaved()).await?;
         writer.write(content.slice(from..end)).await?;
         checkpoint = writer.sync().await?;
         assert_eq!(checkpoint.offset, end as u64);
     }
     let checkpoint = store
-        .append(&key, reloaded(&checkpoint))
+        .append(&key, reloaded(&checkpoint), unsaved())
         .await?
         .finish()
         .await?;
@@ -236,14 +246,14 @@ async fn torn_tail_is_cut(store: &dyn BlobStore) -> Check {
     let (head, lost, tail) = (noise(50, 100_001), noise(51, 2 * MIB), noise(52, 70_000));
     for tail in [tail, Bytes::new()] {
         let key = ObjectKey::unique();
-        let mut writer = store.append(&key, start()).await?;
+        let mut writer = store.append(&key, start(), unsaved()).await?;
         writer.write(head.clone()).await?;
         let checkpoint = writer.sync().await?;
         writer.write(lost.clone()).await?;
         writer.sync().await?;
         drop(writer);
 
-        let mut writer = store.append(&key, reloaded(&checkpoint)).await?;
+        let mut writer = store.append(&key, reloaded(&checkpoint), unsaved()).await?;
         writer.write(tail.clone()).await?;
         let checkpoint = writer.finish().await?;
         expect(
@@ -268,7 +278,7 @@ async fn abandoned_write(store: &dyn BlobStore) -> Check {
     let (key, content) = (ObjectKey::unique(), noise(70, 3 * MIB));
     let mut checkpoint = start();
     for round in 1..=8 {
-        let mut writer = store.append(&key, reloaded(&checkpoint)).await?;
+        let mut writer = store.append(&key, reloaded(&checkpoint), unsaved()).await?;
         let end = 1000 * round;
         writer
             .write(content.slice(checkpoint.offset as usize..end))
@@ -277,7 +287,7 @@ async fn abandoned_write(store: &dyn BlobStore) -> Check {
         // Still on its way when the writer goes.
         writer.write(noise(71 + round as u64, MIB)).await?;
     }
-    let mut writer = store.append(&key, reloaded(&checkpoint)).await?;
+    let mut writer = store.append(&key, reloaded(&checkpoint), unsaved()).await?;
     writer
         .write(content.slice(checkpoint.offset as usize..))
         .await?;
@@ -292,7 +302,7 @@ async fn checkpoint_needs_its_bytes(store: &dyn BlobStore) -> Check {
         offset: 1001,
         ..checkpoint.clone()
     };
-    match store.append(&key, beyond).await.err() {
+    match store.append(&key, beyond, unsaved()).await.err() {
         Some(StoreError::Damaged {
             expected: 1001,
             found: 1000,
@@ -300,7 +310,11 @@ async fn checkpoint_needs_its_bytes(store: &dyn BlobStore) -> Check {
         }) => {}
         other => panic!("a shorter object: {other:?}"),
     }
-    match store.append(&ObjectKey::unique(), checkpoint).await.err() {
+    match store
+        .append(&ObjectKey::unique(), checkpoint, unsaved())
+        .await
+        .err()
+    {
         Some(StoreError::Missing { .. }) => Ok(()),
         other => panic!("a missing object: {other:?}"),
     }
@@ -309,7 +323,7 @@ async fn checkpoint_needs_its_bytes(store: &dyn BlobStore) -> Check {
 async fn ranges(store: &dyn BlobStore) -> Check {
     let length = 3 * MIB + 7;
     let (key, content) = (ObjectKey::unique(), noise(90, length));
-    let mut writer = store.append(&key, start()).await?;
+    let mut writer = store.append(&key, start(), unsaved()).await?;
     // Several syncs, because a store may keep what each one made apart.
     for piece in content.chunks(MIB) {
         writer.write(content.slice_ref(piece)).await?;
@@ -417,7 +431,7 @@ async fn list_pages(store: &dyn BlobStore) -> Check {
 async fn concurrent_writers(store: &dyn BlobStore) -> Check {
     let writers = (0..16).map(|seed| async move {
         let (key, content) = (ObjectKey::unique(), noise(200 + seed, MIB + 1000));
-        let mut writer = store.append(&key, start()).await?;
+        let mut writer = store.append(&key, start(), unsaved()).await?;
         for piece in content.chunks(50_000) {
             writer.write(content.slice_ref(piece)).await?;
             // Each await lets the others in between.

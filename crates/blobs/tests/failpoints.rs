@@ -1,11 +1,11 @@
 //! What a store does when the disk refuses. A binary of its own, because failpoints are global to a process.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fail::FailScenario;
-use granary_blobs::{BlobStore, Checkpoint, FileStore, ObjectKey, StoreError};
+use granary_blobs::{BlobStore, Checkpoint, FileStore, Ledger, ObjectKey, StoreError, Unsaved};
 use granary_oci::{Algorithm, Hasher};
 use tempfile::TempDir;
 
@@ -29,6 +29,10 @@ fn start() -> Checkpoint {
     Checkpoint::start(Hasher::new(None))
 }
 
+fn unsaved() -> Arc<dyn Ledger> {
+    Arc::new(Unsaved)
+}
+
 fn content() -> Bytes {
     Bytes::from_static(b"content")
 }
@@ -36,7 +40,7 @@ fn content() -> Bytes {
 /// An object with one durable checkpoint.
 async fn begun(store: &FileStore) -> (ObjectKey, Checkpoint) {
     let key = ObjectKey::unique();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     writer.write(content()).await.unwrap();
     (key, writer.sync().await.unwrap())
 }
@@ -46,7 +50,10 @@ fn after_a_failed_sync_nothing_more_is_acknowledged() {
     with_failpoints(async {
         let (_root, store) = store();
         let (key, checkpoint) = begun(&store).await;
-        let mut writer = store.append(&key, checkpoint.clone()).await.unwrap();
+        let mut writer = store
+            .append(&key, checkpoint.clone(), unsaved())
+            .await
+            .unwrap();
         writer.write(content()).await.unwrap();
         fail::cfg("blobs::sync", "1*return->off").unwrap();
         assert!(matches!(writer.sync().await, Err(StoreError::Io(_))));
@@ -62,14 +69,14 @@ fn after_a_failed_sync_nothing_more_is_acknowledged() {
             writer.finish().await,
             Err(StoreError::Poisoned { .. })
         ));
-        let again = store.append(&key, checkpoint).await;
+        let again = store.append(&key, checkpoint, unsaved()).await;
         assert!(
             matches!(again.err(), Some(StoreError::Poisoned { .. })),
             "nor on the file by another writer"
         );
         store.delete(std::slice::from_ref(&key)).await.unwrap();
         store
-            .append(&key, start())
+            .append(&key, start(), unsaved())
             .await
             .unwrap()
             .finish()
@@ -82,7 +89,10 @@ fn after_a_failed_sync_nothing_more_is_acknowledged() {
 fn a_name_that_cannot_be_synced_is_not_acknowledged() {
     with_failpoints(async {
         let (_root, store) = store();
-        let mut writer = store.append(&ObjectKey::unique(), start()).await.unwrap();
+        let mut writer = store
+            .append(&ObjectKey::unique(), start(), unsaved())
+            .await
+            .unwrap();
         fail::cfg("blobs::sync_directory", "1*return->off").unwrap();
         assert!(matches!(writer.sync().await, Err(StoreError::Io(_))));
         assert!(matches!(
@@ -95,7 +105,7 @@ fn a_name_that_cannot_be_synced_is_not_acknowledged() {
 async fn fail_behind(writes: usize) {
     let (_root, store) = store();
     let key = ObjectKey::unique();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     fail::cfg("blobs::sync", "1*return->off").unwrap();
     let mut outcome = Ok(());
     for _ in 0..writes {
@@ -107,7 +117,7 @@ async fn fail_behind(writes: usize) {
         Err(StoreError::Poisoned { .. })
     ));
     assert!(matches!(
-        store.append(&key, start()).await.err(),
+        store.append(&key, start(), unsaved()).await.err(),
         Some(StoreError::Poisoned { .. })
     ));
 }
@@ -128,7 +138,10 @@ fn after_a_failed_write_the_upload_goes_on_at_its_checkpoint() {
     with_failpoints(async {
         let (_root, store) = store();
         let (key, checkpoint) = begun(&store).await;
-        let mut writer = store.append(&key, checkpoint.clone()).await.unwrap();
+        let mut writer = store
+            .append(&key, checkpoint.clone(), unsaved())
+            .await
+            .unwrap();
         fail::cfg("blobs::write", "1*return->off").unwrap();
         writer.write(content()).await.unwrap();
         assert!(matches!(writer.sync().await, Err(StoreError::Io(_))));
@@ -137,7 +150,7 @@ fn after_a_failed_write_the_upload_goes_on_at_its_checkpoint() {
             Err(StoreError::Poisoned { .. })
         ));
         drop(writer);
-        let mut writer = store.append(&key, checkpoint).await.unwrap();
+        let mut writer = store.append(&key, checkpoint, unsaved()).await.unwrap();
         writer.write(content()).await.unwrap();
         let checkpoint = writer.finish().await.unwrap();
         assert_eq!(
@@ -152,7 +165,10 @@ fn a_writer_that_was_dropped_is_waited_for() {
     with_failpoints(async {
         let (_root, store) = store();
         let (key, checkpoint) = begun(&store).await;
-        let mut writer = store.append(&key, checkpoint.clone()).await.unwrap();
+        let mut writer = store
+            .append(&key, checkpoint.clone(), unsaved())
+            .await
+            .unwrap();
         fail::cfg("blobs::write", "1*sleep(300)->off").unwrap();
         // A whole batch: its job sleeps in front of the write while the writer goes.
         writer
@@ -160,7 +176,7 @@ fn a_writer_that_was_dropped_is_waited_for() {
             .await
             .unwrap();
         drop(writer);
-        let mut writer = store.append(&key, checkpoint).await.unwrap();
+        let mut writer = store.append(&key, checkpoint, unsaved()).await.unwrap();
         writer.write(content()).await.unwrap();
         let checkpoint = writer.finish().await.unwrap();
         tokio::time::sleep(Duration::from_millis(400)).await;

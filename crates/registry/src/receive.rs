@@ -1,8 +1,10 @@
 //! Taking in the bytes of an upload: few stay in the catalog, many go to an object.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use granary_blobs::{BlobWriter, Checkpoint, ObjectKey};
+use granary_blobs::{BlobWriter, Checkpoint, ObjectKey, Unsaved};
 use granary_catalog::{BlobPlace, Progress, StoredUpload};
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
@@ -49,9 +51,13 @@ impl<'a> Receiver<'a> {
                     offset: row.received,
                     hasher,
                     state: row.store_state.clone(),
+                    tail: Bytes::new(),
                 };
                 Place::Object {
-                    writer: parts.store.append(key, checkpoint).await?,
+                    writer: parts
+                        .store
+                        .append(key, checkpoint, Arc::new(Unsaved))
+                        .await?,
                     received: row.received,
                 }
             }
@@ -119,7 +125,7 @@ impl<'a> Receiver<'a> {
         let mut writer = self
             .parts
             .store
-            .append(&key, Checkpoint::start(hasher))
+            .append(&key, Checkpoint::start(hasher), Arc::new(Unsaved))
             .await?;
         let received = tail.len() as u64;
         writer.write(tail).await?;
@@ -174,18 +180,23 @@ impl<'a> Receiver<'a> {
                 check(expected, actual)?;
                 Ok((bytes.len() as u64, BlobPlace::Inline(bytes.freeze())))
             }
-            Place::Object { writer, .. } => {
+            Place::Object { mut writer, .. } => {
                 let key = self
                     .key
                     .ok_or(RegistryError::Internal("an upload session lost its object"))?;
+                // Compared before the object is ended, so that the session can go back to before a wrong body.
+                let known = writer.digest(expected.algorithm()).await?;
+                if let Some(actual) = known {
+                    check(expected, actual)?;
+                }
                 let checkpoint = writer.finish().await?;
-                let actual = match checkpoint.hasher.digest(expected.algorithm()) {
-                    Some(actual) => actual,
-                    None => {
-                        re_read(self.parts, &key, checkpoint.offset, expected.algorithm()).await?
-                    }
-                };
-                check(expected, actual)?;
+                if known.is_none() {
+                    let length = checkpoint.offset;
+                    check(
+                        expected,
+                        re_read(self.parts, &key, length, expected.algorithm()).await?,
+                    )?;
+                }
                 Ok((
                     checkpoint.offset,
                     BlobPlace::Object(key.as_str().to_owned()),

@@ -8,6 +8,7 @@ use granary_oci::{Algorithm, Hasher};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Unsaved;
 
 fn store() -> (TempDir, FileStore) {
     let root = tempfile::tempdir().unwrap();
@@ -19,9 +20,13 @@ fn start() -> Checkpoint {
     Checkpoint::start(Hasher::new(None))
 }
 
+fn unsaved() -> Arc<dyn Ledger> {
+    Arc::new(Unsaved)
+}
+
 async fn object(store: &FileStore, content: &[u8]) -> (ObjectKey, Checkpoint) {
     let key = ObjectKey::unique();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     writer.write(Bytes::copy_from_slice(content)).await.unwrap();
     (key, writer.finish().await.unwrap())
 }
@@ -73,7 +78,7 @@ async fn a_torn_tail_is_cut_before_the_writer_goes_on() {
         .unwrap()
         .write_all(b"torn")
         .unwrap();
-    let mut writer = store.append(&key, checkpoint).await.unwrap();
+    let mut writer = store.append(&key, checkpoint, unsaved()).await.unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"head");
     writer.write(Bytes::from_static(b" tail")).await.unwrap();
     let checkpoint = writer.finish().await.unwrap();
@@ -88,7 +93,7 @@ async fn a_torn_tail_is_cut_before_the_writer_goes_on() {
 async fn an_object_somebody_else_changed_is_not_acknowledged() {
     let (_root, store) = store();
     let key = ObjectKey::unique();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     writer.write(Bytes::from_static(b"content")).await.unwrap();
     writer.sync().await.unwrap();
     fs::OpenOptions::new()
@@ -119,11 +124,18 @@ async fn an_object_has_one_writer_at_a_time() {
     let (_root, mut store) = store();
     store.patience = Duration::from_millis(20);
     let (key, checkpoint) = object(&store, b"head").await;
-    let first = store.append(&key, checkpoint.clone()).await.unwrap();
-    let refused = store.append(&key, checkpoint.clone()).await.err().unwrap();
+    let first = store
+        .append(&key, checkpoint.clone(), unsaved())
+        .await
+        .unwrap();
+    let refused = store
+        .append(&key, checkpoint.clone(), unsaved())
+        .await
+        .err()
+        .unwrap();
     assert!(matches!(refused, StoreError::Busy { .. }), "{refused}");
     store.patience = PATIENCE;
-    let (second, ()) = tokio::join!(store.append(&key, checkpoint), async {
+    let (second, ()) = tokio::join!(store.append(&key, checkpoint, unsaved()), async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         drop(first);
     });
@@ -230,7 +242,7 @@ async fn a_file_that_cannot_be_made_is_an_error_that_names_it() {
     let (_root, store) = store();
     let key = ObjectKey::unique();
     fs::create_dir(store.tree.path(&key)).unwrap();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     let refused = writer.sync().await.unwrap_err();
     assert!(
         matches!(refused, StoreError::Io(_)) && refused.to_string().contains(key.as_str()),
@@ -311,7 +323,7 @@ fn a_root_that_is_no_directory_is_refused() {
 async fn small_uploads_and_cut_futures_lose_nothing() {
     let (_root, store) = store();
     let key = ObjectKey::unique();
-    let mut writer = store.append(&key, start()).await.unwrap();
+    let mut writer = store.append(&key, start(), unsaved()).await.unwrap();
     let mut content = Vec::new();
     for round in 0..50_u8 {
         let piece = vec![round; 300_000];

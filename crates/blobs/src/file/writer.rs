@@ -10,6 +10,7 @@ use std::mem;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use granary_oci::{Algorithm, Digest};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{job_ended, tail::Tail};
@@ -198,6 +199,11 @@ impl BlobWriter for FileWriter {
         .ok_or_else(|| StoreError::Poisoned {
             key: self.key.clone(),
         })
+    }
+
+    async fn digest(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        // The hash is made by the job that writes; the sync that follows in `finish` then finds nothing to do.
+        Ok(self.sync().await?.hasher.digest(algorithm))
     }
 
     async fn finish(mut self: Box<Self>) -> Result<Checkpoint, StoreError> {

@@ -113,14 +113,8 @@ impl Postgres {
 
     /// Runs SQL with `psql` and gives the bare values, one row a line.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String, TestbedError> {
-        let beside = self.programs.join("psql");
-        let psql = if beside.is_file() {
-            beside
-        } else {
-            tools::find("psql")?
-        };
         tools::run(
-            Command::new(psql)
+            Command::new(self.programs.join("psql"))
                 .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
                 .args(["--set", "ON_ERROR_STOP=1", "--dbname", &self.url(database)])
                 .args(["--command", sql]),

@@ -90,9 +90,12 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(plan: Plan) -> Result<Self, TestbedError> {
+        // A file, and not an argument, keeps lists of processes readable.
+        fs::write(plan.folder.path().join("watchdog.sh"), WATCHDOG)
+            .map_err(TestbedError::io("the watchdog's script"))?;
         let mut command = Command::new("sh");
         command
-            .args(["-c", WATCHDOG, "granary-testbed"])
+            .arg("watchdog.sh")
             .arg(plan.folder.path())
             .args([plan.last_signal, &plan.litter.join(" ")])
             .args(&plan.command)

@@ -52,6 +52,12 @@ pub enum StoreError {
         /// The object.
         key: ObjectKey,
     },
+    /// The checkpoint could not be kept, so nothing behind it was written.
+    #[error("how far the upload of object {key} got could not be saved")]
+    Unsaved {
+        /// The object.
+        key: ObjectKey,
+    },
     /// The system refused.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -70,6 +76,11 @@ pub struct IoFailure {
 }
 
 impl StoreError {
+    /// Whether the back end was away, so that the same may succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unsaved { .. })
+    }
+
     /// Makes an error of the system's answer; for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {

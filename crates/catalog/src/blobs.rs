@@ -117,27 +117,40 @@ impl Catalog {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<StoredBlob>>, CatalogError> {
-        if let Some(blob) = self.cache.blob(repository, digest) {
+        let cache = self.memory.exact();
+        if let Some(blob) = cache.and_then(|cache| cache.blob(repository, digest)) {
             return Ok(Some(blob));
         }
-        let watch = self.cache.watch(repository);
-        let row: Option<BlobRow> = sql::one(
-            &self.reads,
-            "SELECT b.size, b.storage_key, b.content, rb.leased_until, EXISTS (SELECT 1 FROM manifest_edges e \
+        let watch = cache.map(|cache| cache.watch(repository));
+        let bytes = self.memory.bytes(digest);
+        let row: Option<BlobRow> = self.reads.one("SELECT b.size, b.storage_key, CASE WHEN $3 THEN NULL ELSE b.content END AS content, rb.leased_until, EXISTS (SELECT 1 FROM manifest_edges e \
                WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id) AS referenced \
              FROM repositories r JOIN repository_blobs rb ON rb.repository_id = r.id JOIN blobs b ON b.id = rb.blob_id \
              WHERE r.name = $1 AND b.digest = $2 AND b.state = 0",
-            [repository.as_str().into(), digest.to_bytes().into()],
+            [
+                repository.as_str().into(),
+                digest.to_bytes().into(),
+                bytes.is_some().into(),
+            ],
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
+        let place = match (bytes, row.storage_key) {
+            (Some(bytes), None) => BlobPlace::Inline(bytes),
+            (_, key) => place(row.content, key)?,
+        };
+        if let BlobPlace::Inline(bytes) = &place {
+            self.memory.keep(digest, bytes);
+        }
         let blob = Arc::new(StoredBlob {
             size: unsigned(row.size),
-            place: place(row.content, row.storage_key)?,
+            place,
             referenced: row.referenced,
             leased_until: row.leased_until,
         });
-        self.cache.store_blob(watch, repository, digest, &blob);
+        if let (Some(cache), Some(watch)) = (cache, watch) {
+            cache.store_blob(watch, repository, digest, &blob);
+        }
         Ok(Some(blob))
     }
 
@@ -187,6 +200,7 @@ impl Catalog {
                 values.push(from.as_str().into());
             }
             query.push_str(" LIMIT 1");
+            query.push_str(&write.dialect.keep("b"));
             let Some(blob) = sql::one::<Id>(&write.transaction, &query, values).await? else { return Ok(false) };
             let repository = create_repository(write, &to).await?;
             add_to_repository(write, &to, repository, blob.id, &digest, lease).await?;
@@ -211,12 +225,10 @@ impl Catalog {
                  FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
             }
         };
-        let rows: Vec<ScrubRow> = sql::all(
-            &self.reads,
-            query,
-            [after.into(), sql::signed(limit).into()],
-        )
-        .await?;
+        let rows: Vec<ScrubRow> = self
+            .reads
+            .all(query, [after.into(), sql::signed(limit).into()])
+            .await?;
         let item = |row: ScrubRow| {
             let digest = Digest::from_bytes(&row.digest)
                 .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
@@ -277,23 +289,29 @@ pub(crate) async fn store_blob(
     size: u64,
     place: &BlobPlace,
 ) -> Result<i64, CatalogError> {
-    let find = "SELECT id, state, storage_key FROM blobs WHERE digest = $1";
-    let existing: Option<ExistingBlob> =
-        sql::one(&write.transaction, find, [digest.to_bytes().into()]).await?;
     let (key, content) = match place {
         BlobPlace::Inline(bytes) => (None, Some(bytes.to_vec())),
         BlobPlace::Object(key) => (Some(key.clone()), None),
     };
-    let Some(existing) = existing else {
-        let row: Option<Id> = sql::one(
-            &write.transaction,
-            "INSERT INTO blobs (digest, size, storage_key, content, state, created_at) VALUES ($1, $2, $3, $4, 0, $5) RETURNING id",
-            [digest.to_bytes().into(), sql::signed(size).into(), key.into(), content.into(), write.now.into()],
-        )
-        .await?;
-        return row
-            .map(|row| row.id)
-            .ok_or_else(|| CatalogError::damaged("blobs", "an insert returned no row"));
+    let size = sql::signed(size);
+    let existing = match find_blob(write, digest).await? {
+        Some(existing) => existing,
+        None => {
+            let inserted: Option<Id> = sql::one(
+                &write.transaction,
+                "INSERT INTO blobs (digest, size, storage_key, content, state, created_at) VALUES ($1, $2, $3, $4, 0, $5) \
+                 ON CONFLICT (digest) DO NOTHING RETURNING id",
+                [digest.to_bytes().into(), size.into(), key.clone().into(), content.clone().into(), write.now.into()],
+            )
+            .await?;
+            if let Some(row) = inserted {
+                return Ok(row.id);
+            }
+            // Another process was faster, and its row may be seen now.
+            find_blob(write, digest)
+                .await?
+                .ok_or_else(|| CatalogError::damaged("blobs", "a row just written is missing"))?
+        }
     };
     if existing.state == QUARANTINED {
         let repair = "UPDATE blobs SET state = $1, storage_key = $2, content = $3, size = $4, candidate_since = NULL WHERE id = $5";
@@ -301,7 +319,7 @@ pub(crate) async fn store_blob(
             LIVE.into(),
             key.into(),
             content.into(),
-            sql::signed(size).into(),
+            size.into(),
             existing.id.into(),
         ];
         sql::execute(&write.transaction, repair, values).await?;
@@ -313,6 +331,15 @@ pub(crate) async fn store_blob(
     Ok(existing.id)
 }
 
+/// The blob's row, kept from being collected until the transaction ends.
+async fn find_blob(write: &Write, digest: &Digest) -> Result<Option<ExistingBlob>, CatalogError> {
+    let find = format!(
+        "SELECT id, state, storage_key FROM blobs WHERE digest = $1{}",
+        write.dialect.keep("blobs")
+    );
+    sql::one(&write.transaction, &find, [digest.to_bytes().into()]).await
+}
+
 /// Notes that an object is to be deleted from the store.
 pub(crate) async fn doom(
     write: &mut Write,
@@ -322,6 +349,26 @@ pub(crate) async fn doom(
     let Some(key) = key else { return Ok(()) };
     let insert = "INSERT INTO doomed_objects (storage_key, not_before) VALUES ($1, $2) ON CONFLICT (storage_key) DO NOTHING";
     sql::execute(&write.transaction, insert, [key.into(), not_before.into()]).await?;
+    Ok(())
+}
+
+/// Notes that an object that was never finished is to be removed, with what the store noted about it.
+pub(crate) async fn doom_unfinished(
+    write: &mut Write,
+    key: Option<String>,
+    store_state: Option<Vec<u8>>,
+    not_before: i64,
+) -> Result<(), CatalogError> {
+    let Some(key) = key else { return Ok(()) };
+    let insert = "INSERT INTO doomed_objects (storage_key, not_before, store_state, unfinished) VALUES ($1, $2, $3, $4) \
+                  ON CONFLICT (storage_key) DO NOTHING";
+    let values = [
+        key.into(),
+        not_before.into(),
+        store_state.into(),
+        true.into(),
+    ];
+    sql::execute(&write.transaction, insert, values).await?;
     Ok(())
 }
 
@@ -342,13 +389,7 @@ pub(crate) async fn add_to_repository(
         (write.now + micros(lease)).into(),
     ];
     sql::execute(&write.transaction, upsert, values).await?;
-    let join = "UPDATE manifest_edges SET blob_id = $1 WHERE repository_id = $2 AND digest = $3 AND blob_id IS NULL";
-    sql::execute(
-        &write.transaction,
-        join,
-        [blob.into(), repository.into(), digest.to_bytes().into()],
-    )
-    .await?;
+    join_edges(write, repository, blob, &digest.to_bytes()).await?;
     sql::execute(
         &write.transaction,
         "UPDATE blobs SET candidate_since = NULL WHERE id = $1 AND candidate_since IS NOT NULL",
@@ -356,5 +397,21 @@ pub(crate) async fn add_to_repository(
     )
     .await?;
     write.touch(Touched::Blob(name.clone(), *digest));
+    Ok(())
+}
+
+/// Notes in edges that were written before the repository had the blob that it has it now.
+///
+/// Repeated before a membership is removed: on PostgreSQL neither of two transactions that add the blob and the edge at
+/// the same time sees the other's row.
+pub(crate) async fn join_edges(
+    write: &Write,
+    repository: i64,
+    blob: i64,
+    digest: &[u8],
+) -> Result<(), CatalogError> {
+    let join = "UPDATE manifest_edges SET blob_id = $1 WHERE repository_id = $2 AND digest = $3 AND blob_id IS NULL";
+    let values = [blob.into(), repository.into(), digest.to_vec().into()];
+    sql::execute(&write.transaction, join, values).await?;
     Ok(())
 }

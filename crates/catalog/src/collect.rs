@@ -10,11 +10,13 @@ use sea_orm::{FromQueryResult, Value};
 
 use crate::{
     Catalog, CatalogError,
-    blobs::doom,
+    blobs::{doom, join_edges},
     cache::Touched,
     dialect::micros,
+    guard,
     manifests::remove_manifest,
     sql::{self, signed, unsigned},
+    writer::Write,
 };
 
 /// How long what is kept.
@@ -55,14 +57,29 @@ struct Candidate {
 #[derive(FromQueryResult)]
 struct Doomed {
     storage_key: String,
+    store_state: Option<Vec<u8>>,
+    unfinished: bool,
+}
+
+/// An object to be removed from the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoomedObject {
+    /// Its key.
+    pub key: String,
+    /// What the store noted about it, if its upload never ended.
+    pub unfinished: Option<Vec<u8>>,
 }
 
 const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
      WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
 
 /// Every repository that holds it would let it go: what a dry run counts, as it withdraws nothing first.
-const UNNEEDED_BLOB: &str = "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id AND (rb.leased_until >= $3 \
-     OR EXISTS (SELECT 1 FROM manifest_edges e WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id)))";
+fn unneeded_blob(clock: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id AND (rb.leased_until >= {clock} \
+     OR EXISTS (SELECT 1 FROM manifest_edges e WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id)))"
+    )
+}
 
 const UNHELD_BLOB: &str =
     "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id)";
@@ -85,16 +102,12 @@ impl Catalog {
             "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, \
                repository_blobs.candidate_since FROM repository_blobs \
              JOIN repositories r ON r.id = repository_id JOIN blobs b ON b.id = repository_blobs.blob_id \
-             WHERE (repository_id > $1 OR (repository_id = $1 AND blob_id > $2)) AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP} \
-             ORDER BY repository_id, blob_id LIMIT $4"
+             WHERE (repository_id > $1 OR (repository_id = $1 AND blob_id > $2)) AND leased_until < {} AND {UNREFERENCED_MEMBERSHIP} \
+             ORDER BY repository_id, blob_id LIMIT $3",
+            self.reads.dialect.clock()
         );
-        let values = [
-            after.0.into(),
-            after.1.into(),
-            crate::dialect::now().into(),
-            signed(limit).into(),
-        ];
-        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
+        let values = [after.0.into(), after.1.into(), signed(limit).into()];
+        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         if let Some(last) = candidates.last() {
             *after = (last.repository_id, last.id);
         }
@@ -113,18 +126,17 @@ impl Catalog {
         limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let mut values = vec![(*after).into(), signed(limit).into()];
+        let values = [(*after).into(), signed(limit).into()];
         let condition = if limits.dry_run {
-            values.push(crate::dialect::now().into());
-            UNNEEDED_BLOB
+            unneeded_blob(&self.reads.dialect.clock())
         } else {
-            UNHELD_BLOB
+            UNHELD_BLOB.to_owned()
         };
         let query = format!(
             "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since FROM blobs \
              WHERE id > $1 AND {condition} ORDER BY id LIMIT $2"
         );
-        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
+        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         if let Some(last) = candidates.last() {
             *after = last.id;
         }
@@ -145,11 +157,11 @@ impl Catalog {
         let query = format!(
             "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
              FROM manifests JOIN repositories r ON r.id = repository_id \
-             WHERE manifests.id > $1 AND untagged_since < $2 AND {UNKEPT_MANIFEST} ORDER BY manifests.id LIMIT $3"
+             WHERE manifests.id > $1 AND untagged_since < {} - $2 AND {UNKEPT_MANIFEST} ORDER BY manifests.id LIMIT $3",
+            self.reads.dialect.clock()
         );
-        let before = crate::dialect::now() - micros(age);
-        let values = [(*after).into(), before.into(), signed(limit).into()];
-        let candidates: Vec<Candidate> = sql::all(&self.reads, &query, values).await?;
+        let values = [(*after).into(), micros(age).into(), signed(limit).into()];
+        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         if let Some(last) = candidates.last() {
             *after = last.id;
         }
@@ -190,35 +202,43 @@ impl Catalog {
         if candidates.is_empty() {
             return Ok(page);
         }
-        self.write(async move |write| {
-            for candidate in candidates {
-                let key: [Value; 3] = [candidate.repository_id.into(), candidate.id.into(), write.now.into()];
-                // Marked in an earlier pass, not in this one.
-                let ripe = candidate.candidate_since.is_some_and(|since| since < pass_began);
-                if !ripe {
-                    let table = room.table();
-                    let mark = format!("UPDATE {table} SET candidate_since = $3 WHERE candidate_since IS NULL AND {still}");
-                    page.marked += sql::execute(&write.transaction, &mark, key).await?;
-                } else if room.remove(write, &candidate, &still, key, limits).await? {
-                    page.removed += 1;
-                    page.bytes += unsigned(candidate.size);
-                }
-            }
-            Ok(page)
-        })
-        .await
+        // Others wait for the rows of a transaction, so where there are others it is kept short.
+        let together = match (self.is_shared(), room) {
+            (false, _) => candidates.len(),
+            (true, Room::Manifest) => 1,
+            (true, Room::Membership | Room::Blob) => 25,
+        };
+        for part in candidates.chunks(together) {
+            let (part, still) = (part.to_vec(), still.clone());
+            let done = self
+                .write(async move |write| {
+                    let mut done = CollectedPage::default();
+                    for candidate in part {
+                        room.step(write, &candidate, &still, pass_began, limits, &mut done)
+                            .await?;
+                    }
+                    Ok(done)
+                })
+                .await?;
+            page.marked += done.marked;
+            page.removed += done.removed;
+            page.bytes += done.bytes;
+        }
+        Ok(page)
     }
 
     /// Objects that may be deleted from the store now.
-    pub async fn doomed_objects(&self, limit: u64) -> Result<Vec<String>, CatalogError> {
-        let query = "SELECT storage_key FROM doomed_objects WHERE not_before <= $1 ORDER BY not_before LIMIT $2";
-        let rows: Vec<Doomed> = sql::all(
-            &self.reads,
-            query,
-            [crate::dialect::now().into(), signed(limit).into()],
-        )
-        .await?;
-        Ok(rows.into_iter().map(|row| row.storage_key).collect())
+    pub async fn doomed_objects(&self, limit: u64) -> Result<Vec<DoomedObject>, CatalogError> {
+        let query = format!(
+            "SELECT storage_key, store_state, unfinished FROM doomed_objects WHERE not_before <= {} ORDER BY not_before LIMIT $1",
+            self.reads.dialect.clock()
+        );
+        let rows: Vec<Doomed> = self.reads.all(&query, [signed(limit).into()]).await?;
+        let object = |row: Doomed| DoomedObject {
+            key: row.storage_key,
+            unfinished: row.unfinished.then(|| row.store_state.unwrap_or_default()),
+        };
+        Ok(rows.into_iter().map(object).collect())
     }
 
     /// Forgets objects that the store has deleted.
@@ -270,10 +290,85 @@ impl Room {
         }
     }
 
+    /// Marks a candidate, or removes it if an earlier pass marked it.
+    async fn step(
+        self,
+        write: &mut Write,
+        candidate: &Candidate,
+        still: &str,
+        pass_began: i64,
+        limits: CollectionLimits,
+        done: &mut CollectedPage,
+    ) -> Result<(), CatalogError> {
+        let key: [Value; 3] = [
+            candidate.repository_id.into(),
+            candidate.id.into(),
+            write.now.into(),
+        ];
+        // Marked in an earlier pass, not in this one.
+        let ripe = candidate
+            .candidate_since
+            .is_some_and(|since| since < pass_began);
+        if !ripe {
+            let table = self.table();
+            let mark = format!(
+                "UPDATE {table} SET candidate_since = $3 WHERE candidate_since IS NULL AND {still}"
+            );
+            done.marked += sql::execute(&write.transaction, &mark, key).await?;
+        } else if self.take(write, candidate).await?
+            && self.remove(write, candidate, still, key, limits).await?
+        {
+            done.removed += 1;
+            done.bytes += unsigned(candidate.size);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that nobody begins to need the candidate before the transaction ends; `false` if somebody does now.
+    async fn take(self, write: &Write, candidate: &Candidate) -> Result<bool, CatalogError> {
+        let dialect = write.dialect;
+        let (query, values): (String, Vec<Value>) = match self {
+            Self::Membership => (
+                format!(
+                    "SELECT blob_id AS id FROM repository_blobs WHERE repository_id = $1 AND blob_id = $2{}",
+                    dialect.lock_free_ones("repository_blobs")
+                ),
+                vec![candidate.repository_id.into(), candidate.id.into()],
+            ),
+            Self::Blob => (
+                format!(
+                    "SELECT id FROM blobs WHERE id = $1{}",
+                    dialect.lock_free_ones("blobs")
+                ),
+                vec![candidate.id.into()],
+            ),
+            Self::Manifest => {
+                guard::alone(write, candidate.repository_id).await?;
+                return Ok(true);
+            }
+        };
+        if sql::one::<sql::Id>(&write.transaction, &query, values)
+            .await?
+            .is_none()
+        {
+            return Ok(false);
+        }
+        if let Self::Membership = self {
+            join_edges(
+                write,
+                candidate.repository_id,
+                candidate.id,
+                &candidate.digest,
+            )
+            .await?;
+        }
+        Ok(true)
+    }
+
     /// Removes the candidate if it still is one.
     async fn remove(
         self,
-        write: &mut crate::writer::Write,
+        write: &mut Write,
         candidate: &Candidate,
         still: &str,
         key: [Value; 3],

@@ -1,55 +1,97 @@
 use std::{path::Path, sync::Arc};
 
-use granary_migrations::Migrator;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
-use sea_orm_migration::MigratorTrait;
 
 use crate::{
     CatalogError,
     cache::Cache,
-    dialect, sql,
+    dialect::{self, Dialect},
+    memory::Memory,
+    schema,
+    sql::{self, Reads},
     writer::{Write, Writer},
 };
 
-/// Connections that read at the same time.
+/// Connections of a SQLite catalog that read at the same time.
 const READERS: u32 = 4;
 
 /// The catalog: every statement Granary sends to its database.
 ///
 /// Share it behind an [`Arc`]; all its methods take `&self`.
 pub struct Catalog {
-    pub(crate) reads: DatabaseConnection,
-    pub(crate) cache: Arc<Cache>,
-    writes: DatabaseConnection,
+    pub(crate) reads: Reads,
+    pub(crate) memory: Memory,
     writer: Writer,
+    /// SQLite's writing connection, to be closed in order.
+    writes: Option<DatabaseConnection>,
 }
 
 impl Catalog {
-    /// Opens the SQLite file at `path`, making and migrating it as needed.
+    /// Opens the SQLite file at `path`, making and migrating it as needed. No other process may use it.
     pub async fn open_sqlite(path: &Path) -> Result<Self, CatalogError> {
         let url = format!("sqlite://{}?mode=rwc", path.display());
-        let writes = Database::connect(dialect::connect_options(&url, 1)).await?;
-        Migrator::up(&writes, None).await?;
-        let reads = Database::connect(dialect::connect_options(&url, READERS)).await?;
+        let writes = Database::connect(dialect::sqlite_options(&url, 1)).await?;
+        schema::prepare(&writes).await?;
+        let connection = Database::connect(dialect::sqlite_options(&url, READERS)).await?;
         let cache = Arc::new(Cache::new());
-        let writer = Writer::start(writes.clone(), Arc::clone(&cache))?;
         Ok(Self {
-            reads,
-            cache,
-            writes,
-            writer,
+            reads: Reads {
+                connection,
+                dialect: Dialect::Sqlite,
+            },
+            writer: Writer::grouped(writes.clone(), Arc::clone(&cache))?,
+            memory: Memory::Exact(cache),
+            writes: Some(writes),
         })
+    }
+
+    /// Opens the PostgreSQL database at `url` (`postgres://user:password@host:port/database`), migrating it as needed.
+    ///
+    /// Any number of processes may share it. At most `connections` are held open, half of them for changes.
+    pub async fn open_postgres(url: &str, connections: u32) -> Result<Self, CatalogError> {
+        schema::prepare_shared(url).await?;
+        let writers = (connections / 2).max(1);
+        let readers = connections.saturating_sub(writers).max(1);
+        let connection = Database::connect(dialect::postgres_options(url, readers)).await?;
+        Ok(Self {
+            reads: Reads {
+                connection,
+                dialect: Dialect::Postgres,
+            },
+            writer: Writer::each(url, writers)?,
+            memory: Memory::content(),
+            writes: None,
+        })
+    }
+
+    /// Whether other processes may change this catalog too.
+    pub fn is_shared(&self) -> bool {
+        self.reads.dialect == Dialect::Postgres
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), CatalogError> {
-        self.reads.execute_unprepared("SELECT 1").await?;
+        self.reads.connection.execute_unprepared("SELECT 1").await?;
         Ok(())
+    }
+
+    /// The database's time, in microseconds since 1970.
+    pub async fn now(&self) -> Result<i64, CatalogError> {
+        if self.reads.dialect == Dialect::Sqlite {
+            return Ok(dialect::now());
+        }
+        let clock = format!("SELECT {} AS now", self.reads.dialect.clock());
+        let row: Option<Clock> = self.reads.one(&clock, []).await?;
+        row.map(|row| row.now)
+            .ok_or_else(|| CatalogError::damaged("clock", "no row came"))
     }
 
     /// Closes every connection; SQLite then puts its log back into the database file. Nothing can be asked afterwards.
     pub async fn close(&self) {
-        for connection in [&self.reads, &self.writes] {
+        for connection in [Some(&self.reads.connection), self.writes.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             if let Err(error) = connection.close_by_ref().await {
                 tracing::warn!(%error, "a connection to the database did not close in order");
             }
@@ -82,7 +124,7 @@ impl Catalog {
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, CatalogError>
     where
         T: Send + 'static,
-        F: AsyncFnOnce(&mut Write) -> Result<T, CatalogError> + Send + 'static,
+        F: AsyncFnOnce(&mut Write) -> Result<T, CatalogError> + Clone + Send + 'static,
     {
         self.writer.write(work).await
     }
@@ -91,4 +133,9 @@ impl Catalog {
 #[derive(sea_orm::FromQueryResult)]
 struct Setting {
     value: String,
+}
+
+#[derive(sea_orm::FromQueryResult)]
+struct Clock {
+    now: i64,
 }

@@ -1,15 +1,26 @@
 //! Where SQLite and PostgreSQL differ, and nothing else.
+//!
+//! SQLite has one writer at a time, so it needs no row locks; on PostgreSQL (READ COMMITTED) every statement sees what
+//! was committed before *it* began. A row that a decision depends on is therefore locked in one statement, and the
+//! decision is made in the next. The clauses here are empty on SQLite.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sea_orm::{
-    ConnectOptions,
+    ConnectOptions, DbBackend,
     sqlx::sqlite::{SqliteAutoVacuum, SqliteJournalMode, SqliteSynchronous},
 };
 
-/// Microseconds since 1970 on the database's clock.
-///
-/// SQLite runs in this process, so its clock is the system's.
+/// The database a catalog lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// One file, one process.
+    Sqlite,
+    /// A server that several processes share.
+    Postgres,
+}
+
+/// Microseconds since 1970 on this process's clock, which is SQLite's as well.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the clock for the catalog"
@@ -26,8 +37,53 @@ pub fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Options of a connection: for SQLite a write-ahead log that is synced at every commit.
-pub(crate) fn connect_options(url: &str, connections: u32) -> ConnectOptions {
+impl Dialect {
+    pub(crate) fn backend(self) -> DbBackend {
+        match self {
+            Self::Sqlite => DbBackend::Sqlite,
+            Self::Postgres => DbBackend::Postgres,
+        }
+    }
+
+    /// An expression for the database's time: microseconds since 1970 (decision 20).
+    ///
+    /// SQLite runs in this process, so its time is a number here.
+    pub(crate) fn clock(self) -> String {
+        match self {
+            Self::Sqlite => now().to_string(),
+            Self::Postgres => {
+                "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint".to_owned()
+            }
+        }
+    }
+
+    /// Keeps the rows of `table` from being deleted, and lets everybody else do the same (decision 13).
+    pub(crate) fn keep(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" FOR KEY SHARE OF {table}"),
+        }
+    }
+
+    /// Locks the rows of `table` against every change.
+    pub(crate) fn lock(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" FOR UPDATE OF {table}"),
+        }
+    }
+
+    /// The same, passing over rows that somebody else has locked.
+    pub(crate) fn lock_free_ones(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" FOR UPDATE OF {table} SKIP LOCKED"),
+        }
+    }
+}
+
+/// Options of a SQLite connection: a write-ahead log that is synced at every commit.
+pub(crate) fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -48,6 +104,32 @@ pub(crate) fn connect_options(url: &str, connections: u32) -> ConnectOptions {
             .pragma("cache_size", "-4096")
             .pragma("journal_size_limit", "67108864")
             .statement_cache_capacity(200)
+    });
+    options
+}
+
+/// Options of a PostgreSQL connection: nothing waits without end, neither for a lock nor for a forgotten transaction.
+pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(5))
+        .idle_timeout(Duration::from_secs(600))
+        .max_lifetime(Duration::from_secs(1800))
+        .test_before_acquire_if_idle_for(Duration::from_secs(5))
+        .sqlx_logging(false);
+    options.map_sqlx_postgres_opts(|postgres| {
+        postgres
+            .application_name("granary")
+            .statement_cache_capacity(200)
+            .options([
+                ("statement_timeout", "30s"),
+                ("lock_timeout", "10s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+                ("default_transaction_isolation", "read committed"),
+            ])
     });
     options
 }

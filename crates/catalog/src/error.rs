@@ -1,4 +1,4 @@
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 /// What can go wrong in the catalog itself. Outcomes a caller must tell apart are return values, not errors.
 #[derive(Debug, thiserror::Error)]
@@ -6,6 +6,9 @@ pub enum CatalogError {
     /// The database refused or failed a statement.
     #[error("the database failed: {0}")]
     Database(#[from] DbErr),
+    /// The database did not say whether it committed: the change may have happened, or not (decision 40).
+    #[error("the database did not confirm a commit: {0}")]
+    Indeterminate(String),
     /// A row holds what this version cannot read.
     #[error("a row of '{table}' cannot be read: {problem}")]
     Damaged {
@@ -14,16 +17,78 @@ pub enum CatalogError {
         /// What is wrong.
         problem: String,
     },
+    /// The schema is not one that this version can work with.
+    #[error("{0}")]
+    Schema(String),
     /// The writer has stopped, because the process is ending.
     #[error("the catalog is closed")]
     Closed,
 }
+
+/// States of a server that is full, starts, stops or fails over (PostgreSQL, appendix A).
+const AWAY: [&str; 5] = [
+    "53300", // too_many_connections
+    "57P01", // admin_shutdown
+    "57P02", // crash_shutdown
+    "57P03", // cannot_connect_now
+    "25006", // read_only_sql_transaction: a primary that has become a standby
+];
+
+/// States of transactions that met. Run again, each sees what the other did.
+const CONFLICT: [&str; 5] = [
+    "40001", // serialization_failure
+    "40P01", // deadlock_detected
+    "55P03", // lock_not_available
+    "23503", // foreign_key_violation: somebody removed a row between the look at it and the reference to it
+    "23505", // unique_violation: somebody made the same row
+];
 
 impl CatalogError {
     pub(crate) fn damaged(table: &'static str, problem: impl ToString) -> Self {
         Self::Damaged {
             table,
             problem: problem.to_string(),
+        }
+    }
+
+    /// Whether the database was away or busy, so that the same may succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        match self.cause() {
+            None => {
+                matches!(
+                    self,
+                    Self::Indeterminate(_) | Self::Database(DbErr::ConnectionAcquire(_))
+                )
+            }
+            Some(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| AWAY.contains(&&*code) || code.starts_with("08")),
+            Some(cause) => matches!(
+                cause,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::WorkerCrashed
+                    | sqlx::Error::Protocol(_)
+            ),
+        }
+    }
+
+    /// Whether two transactions met, and this one lost. SQLite's never do.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let Some(sqlx::Error::Database(error)) = self.cause() else {
+            return false;
+        };
+        error.code().is_some_and(|code| CONFLICT.contains(&&*code))
+    }
+
+    fn cause(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(
+                DbErr::Conn(RuntimeErr::SqlxError(cause))
+                | DbErr::Exec(RuntimeErr::SqlxError(cause))
+                | DbErr::Query(RuntimeErr::SqlxError(cause)),
+            ) => Some(cause),
+            _ => None,
         }
     }
 }

@@ -78,22 +78,21 @@ impl Catalog {
     /// Everything that keeps `digest`, up to 100 of each kind.
     pub async fn explain(&self, digest: &Digest) -> Result<Explanation, CatalogError> {
         let key = digest.to_bytes();
-        let blob: Option<Known> = sql::one(
-            &self.reads,
-            "SELECT size, state FROM blobs WHERE digest = $1",
-            [key.clone().into()],
-        )
-        .await?;
-        let manifests: Vec<Known> = sql::all(
-            &self.reads,
-            "SELECT CAST(LENGTH(payload) AS BIGINT) AS size, state FROM manifests WHERE digest = $1",
+        let blob: Option<Known> = self
+            .reads
+            .one(
+                "SELECT size, state FROM blobs WHERE digest = $1",
+                [key.clone().into()],
+            )
+            .await?;
+        let manifests: Vec<Known> = self.reads.all("SELECT CAST(LENGTH(payload) AS BIGINT) AS size, state FROM manifests WHERE digest = $1",
             [key.clone().into()],
         )
         .await?;
         let mut keepers = Vec::new();
         for query in QUERIES {
             let query = format!("{query} LIMIT {LISTED}");
-            let rows: Vec<Kept> = sql::all(&self.reads, &query, [key.clone().into()]).await?;
+            let rows: Vec<Kept> = self.reads.all(&query, [key.clone().into()]).await?;
             keepers.extend(rows.into_iter().filter_map(Kept::read));
         }
         Ok(Explanation {

@@ -5,6 +5,7 @@
 //!
 //! SQL is plain and runs on SQLite and PostgreSQL alike; what differs stands in [`dialect`].
 
+mod backoff;
 mod blobs;
 mod cache;
 mod collect;
@@ -12,21 +13,29 @@ mod connection;
 pub mod dialect;
 mod error;
 mod explain;
+mod guard;
+mod leases;
 mod manifests;
+mod memory;
 mod put_manifest;
 mod repositories;
+mod schema;
 mod sql;
 mod tags;
 mod uploads;
 mod writer;
 
 pub use blobs::{BlobPlace, ScrubItem, ScrubKind, StoredBlob};
-pub use collect::{CollectedPage, CollectionLimits};
+pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;
 pub use error::CatalogError;
 pub use explain::{Explanation, Keeper};
+pub use leases::Replica;
 pub use manifests::{Removal, StoredManifest};
 pub use put_manifest::{ManifestPut, PutOutcome};
 pub use repositories::{ReferrerFilter, ReferrersPage};
+pub use schema::{SchemaStatus, schema_status, schema_up};
 pub use tags::{Precondition, TagAt};
-pub use uploads::{FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload};
+pub use uploads::{
+    ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload, Unsent,
+};

@@ -8,8 +8,10 @@ use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
+    blobs::join_edges,
     cache::Touched,
     dialect::micros,
+    guard,
     repositories::find_repository,
     sql,
     tags::{self, Precondition},
@@ -44,17 +46,19 @@ pub enum Removal {
 pub(crate) struct ManifestRow {
     digest: Vec<u8>,
     media_type: String,
-    payload: Vec<u8>,
+    /// Left out when the bytes are in memory.
+    payload: Option<Vec<u8>>,
 }
 
 impl ManifestRow {
-    pub(crate) fn read(self) -> Result<Arc<StoredManifest>, CatalogError> {
+    pub(crate) fn read(self, bytes: Option<Bytes>) -> Result<Arc<StoredManifest>, CatalogError> {
         let digest = Digest::from_bytes(&self.digest)
             .ok_or_else(|| CatalogError::damaged("manifests", "digest"))?;
+        let payload = self.payload.map(Bytes::from).or(bytes);
         Ok(Arc::new(StoredManifest {
             digest,
             media_type: self.media_type,
-            payload: self.payload.into(),
+            payload: payload.ok_or_else(|| CatalogError::damaged("manifests", "payload"))?,
         }))
     }
 }
@@ -87,20 +91,27 @@ impl Catalog {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
-        if let Some(manifest) = self.cache.manifest(repository, digest) {
+        let cache = self.memory.exact();
+        if let Some(manifest) = cache.and_then(|cache| cache.manifest(repository, digest)) {
             return Ok(Some(manifest));
         }
-        let watch = self.cache.watch(repository);
-        let row: Option<ManifestRow> = sql::one(
-            &self.reads,
-            "SELECT m.digest, m.media_type, m.payload FROM repositories r JOIN manifests m ON m.repository_id = r.id \
-             WHERE r.name = $1 AND m.digest = $2 AND m.state = 0",
-            [repository.as_str().into(), digest.to_bytes().into()],
+        let watch = cache.map(|cache| cache.watch(repository));
+        let bytes = self.memory.bytes(digest);
+        let row: Option<ManifestRow> = self.reads.one("SELECT m.digest, m.media_type, CASE WHEN $3 THEN NULL ELSE m.payload END AS payload FROM repositories r \
+             JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2 AND m.state = 0",
+            [
+                repository.as_str().into(),
+                digest.to_bytes().into(),
+                bytes.is_some().into(),
+            ],
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let manifest = row.read()?;
-        self.cache.store_manifest(watch, repository, &manifest);
+        let manifest = row.read(bytes)?;
+        self.memory.keep(digest, &manifest.payload);
+        if let (Some(cache), Some(watch)) = (cache, watch) {
+            cache.store_manifest(watch, repository, &manifest);
+        }
         Ok(Some(manifest))
     }
 
@@ -115,6 +126,7 @@ impl Catalog {
         let (repository, digest, principal) = (repository.clone(), *digest, principal.to_owned());
         self.write(async move |write| {
             let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
+            guard::alone(write, id).await?;
             let Some(manifest) = tags::find_manifest(write, id, &digest).await? else { return Ok(Removal::Missing) };
             let listing = "SELECT m.digest FROM manifest_edges e JOIN manifests m ON m.id = e.manifest_id \
                            WHERE e.repository_id = $1 AND e.digest = $2 AND e.manifest_id <> $3 ORDER BY m.id LIMIT $4";
@@ -138,6 +150,17 @@ impl Catalog {
         let (repository, digest) = (repository.clone(), *digest);
         self.write(async move |write| {
             let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
+            // Whoever refers to it keeps this row, so what the next statement sees is all there can be.
+            let lock = format!(
+                "SELECT rb.blob_id AS id FROM repository_blobs rb JOIN blobs b ON b.id = rb.blob_id \
+                 WHERE rb.repository_id = $1 AND b.digest = $2{}",
+                write.dialect.lock("rb")
+            );
+            let values = [id.into(), digest.to_bytes().into()];
+            let Some(blob) = sql::one::<sql::Id>(&write.transaction, &lock, values).await? else {
+                return Ok(Removal::Missing);
+            };
+            join_edges(write, id, blob.id, &digest.to_bytes()).await?;
             let listing = "SELECT m.digest FROM blobs b JOIN manifest_edges e ON e.blob_id = b.id AND e.repository_id = $1 \
                            JOIN manifests m ON m.id = e.manifest_id WHERE b.digest = $2 ORDER BY m.id LIMIT $3";
             let values = [id.into(), digest.to_bytes().into(), sql::signed(LISTED).into()];
@@ -166,6 +189,7 @@ impl Catalog {
             let Some(id) = find_repository(write, &repository).await? else {
                 return Ok(Removal::Missing);
             };
+            guard::with_others(write, id, std::slice::from_ref(&tag)).await?;
             let current = tags::current(write, id, &tag).await?;
             if !precondition.holds(current.as_ref().map(|(digest, _)| digest)) {
                 return Ok(Removal::PreconditionFailed(

@@ -11,6 +11,7 @@ use crate::{
     Catalog, CatalogError,
     blobs::LIVE,
     cache::Touched,
+    guard,
     repositories::{create_repository, find_repository},
     sql::{self, Id, LIST, placeholders},
     tags::{self, Precondition},
@@ -78,48 +79,30 @@ impl Catalog {
 
 async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome, CatalogError> {
     // Checks come first and write nothing, so that a refused manifest leaves no empty repository behind.
-    let known = find_repository(write, &put.repository).await?;
-    let blobs = match known {
-        Some(repository) => blobs_among(write, repository, &put.manifest.edges).await?,
-        None => HashMap::new(),
-    };
-    let missing = missing(write, known, &put, &blobs).await?;
-    if !missing.is_empty() && !put.sparse {
-        return Ok(PutOutcome::MissingContent(missing));
-    }
-    for tag in &put.tags {
-        let current = match known {
-            Some(repository) => tags::current(write, repository, tag)
-                .await?
-                .map(|(digest, _)| digest),
-            None => None,
-        };
-        if !put.precondition.holds(current.as_ref()) {
-            return Ok(PutOutcome::PreconditionFailed {
-                tag: tag.clone(),
-                current,
-            });
+    let mut known = find_repository(write, &put.repository).await?;
+    if known.is_none() {
+        if let Checked::Refused(refusal) = check(write, None, &put).await? {
+            return Ok(refusal);
         }
+        known = Some(create_repository(write, &put.repository).await?);
     }
-    let repository = create_repository(write, &put.repository).await?;
+    let Some(repository) = known else {
+        return Err(CatalogError::damaged(
+            "repositories",
+            "a row just written is missing",
+        ));
+    };
+    // What is checked from here on stays true until the transaction ends.
+    guard::with_others(write, repository, &put.tags).await?;
+    let (blobs, missing) = match check(write, Some(repository), &put).await? {
+        Checked::Fine { blobs, missing } => (blobs, missing),
+        Checked::Refused(refusal) => return Ok(refusal),
+    };
     let manifest = match tags::find_manifest(write, repository, &put.digest).await? {
         Some(manifest) => refresh(write, manifest, &put).await?,
         None => insert(write, repository, &put, &blobs).await?,
     };
-    for tag in &put.tags {
-        tags::move_to(
-            write,
-            &put.repository,
-            repository,
-            tag,
-            (&put.digest, manifest),
-            &put.principal,
-        )
-        .await?;
-        if is_referrers_tag(tag) {
-            take_over_referrers(write, repository, manifest, tag, &put).await?;
-        }
-    }
+    move_tags(write, repository, manifest, &put).await?;
     let subject_absent = match put.manifest.subject {
         Some(subject) => tags::find_manifest(write, repository, &subject)
             .await?
@@ -133,6 +116,77 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
     })
 }
 
+/// What the checks before a manifest is stored came to.
+enum Checked {
+    /// It may be stored: which of its edges are blobs here, and what a sparse policy lets it lack.
+    Fine {
+        blobs: HashMap<Digest, i64>,
+        missing: Vec<Digest>,
+    },
+    /// It may not.
+    Refused(PutOutcome),
+}
+
+async fn check(
+    write: &Write,
+    repository: Option<i64>,
+    put: &ManifestPut,
+) -> Result<Checked, CatalogError> {
+    let blobs = match repository {
+        Some(repository) => blobs_among(write, repository, &put.manifest.edges).await?,
+        None => HashMap::new(),
+    };
+    let missing = missing(write, repository, put, &blobs).await?;
+    if !missing.is_empty() && !put.sparse {
+        return Ok(Checked::Refused(PutOutcome::MissingContent(missing)));
+    }
+    for tag in &put.tags {
+        let current = match repository {
+            Some(repository) => tags::current(write, repository, tag)
+                .await?
+                .map(|(digest, _)| digest),
+            None => None,
+        };
+        if !put.precondition.holds(current.as_ref()) {
+            return Ok(Checked::Refused(PutOutcome::PreconditionFailed {
+                tag: tag.clone(),
+                current,
+            }));
+        }
+    }
+    Ok(Checked::Fine { blobs, missing })
+}
+
+async fn move_tags(
+    write: &mut Write,
+    repository: i64,
+    manifest: i64,
+    put: &ManifestPut,
+) -> Result<(), CatalogError> {
+    let mut left = Vec::new();
+    for tag in &put.tags {
+        let target = (&put.digest, manifest);
+        let before = tags::move_to(
+            write,
+            &put.repository,
+            repository,
+            tag,
+            target,
+            &put.principal,
+        );
+        left.extend(before.await?);
+        if is_referrers_tag(tag) {
+            take_over_referrers(write, repository, manifest, tag, put).await?;
+        }
+    }
+    // In one order, so that two moves between the same manifests do not wait for each other.
+    left.sort_unstable();
+    for manifest in left {
+        tags::note_if_untagged(write, manifest).await?;
+    }
+    Ok(())
+}
+
 /// Which of the edges are blobs of the repository.
 async fn blobs_among(
     write: &Write,
@@ -143,8 +197,9 @@ async fn blobs_among(
     for part in edges.chunks(LIST) {
         let query = format!(
             "SELECT b.id, b.digest FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
-             WHERE rb.repository_id = $1 AND b.state = {LIVE} AND b.digest IN ({})",
-            placeholders(2, part.len())
+             WHERE rb.repository_id = $1 AND b.state = {LIVE} AND b.digest IN ({}) ORDER BY b.digest{}",
+            placeholders(2, part.len()),
+            write.dialect.keep("rb")
         );
         collect_found(write, &query, repository, part, &mut found).await?;
     }

@@ -44,20 +44,19 @@ const REFERRER_BATCH: usize = 500;
 impl Catalog {
     /// Whether anything was ever stored under `name`.
     pub async fn repository_exists(&self, name: &RepositoryName) -> Result<bool, CatalogError> {
-        let row: Option<Id> = sql::one(
-            &self.reads,
-            "SELECT id FROM repositories WHERE name = $1",
-            [name.as_str().into()],
-        )
-        .await?;
+        let row: Option<Id> = self
+            .reads
+            .one(
+                "SELECT id FROM repositories WHERE name = $1",
+                [name.as_str().into()],
+            )
+            .await?;
         Ok(row.is_some())
     }
 
     /// Up to `limit` names of repositories with a manifest, bytewise behind `last`.
     pub async fn repositories(&self, last: &str, limit: u64) -> Result<Vec<String>, CatalogError> {
-        let rows: Vec<Name> = sql::all(
-            &self.reads,
-            "SELECT r.name FROM repositories r WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) \
+        let rows: Vec<Name> = self.reads.all("SELECT r.name FROM repositories r WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) \
              ORDER BY r.name LIMIT $2",
             [last.into(), signed(limit).into()],
         )
@@ -72,9 +71,7 @@ impl Catalog {
         last: &str,
         limit: u64,
     ) -> Result<Option<Vec<String>>, CatalogError> {
-        let rows: Vec<Name> = sql::all(
-            &self.reads,
-            "SELECT t.name FROM tags t WHERE t.repository_id = (SELECT id FROM repositories WHERE name = $1) AND t.name > $2 \
+        let rows: Vec<Name> = self.reads.all("SELECT t.name FROM tags t WHERE t.repository_id = (SELECT id FROM repositories WHERE name = $1) AND t.name > $2 \
              ORDER BY t.name LIMIT $3",
             [repository.as_str().into(), last.into(), signed(limit).into()],
         )
@@ -143,7 +140,7 @@ impl Catalog {
             );
         }
         query.push_str(&format!(" ORDER BY f.id LIMIT {REFERRER_BATCH}"));
-        sql::all(&self.reads, &query, values).await
+        self.reads.all(&query, values).await
     }
 }
 

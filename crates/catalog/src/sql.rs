@@ -1,13 +1,89 @@
 //! Running plain SQL with `$n` parameters, which both databases read.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement, Value};
+use std::time::{Duration, Instant};
 
-use crate::CatalogError;
+use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult, Statement, Value};
+
+use crate::{CatalogError, backoff::Backoff, dialect::Dialect};
 
 /// A row's key.
 #[derive(FromQueryResult)]
 pub(crate) struct Id {
     pub(crate) id: i64,
+}
+
+/// How long a statement is tried again while the database is away.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections that only read. A statement that failed because the connection did is sent again.
+pub(crate) struct Reads {
+    pub(crate) connection: DatabaseConnection,
+    pub(crate) dialect: Dialect,
+}
+
+impl Reads {
+    /// The first row, if there is one.
+    pub(crate) async fn one<T: FromQueryResult>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Option<T>, CatalogError> {
+        let mut again = Again::new();
+        let statement = statement(&self.connection, sql, values);
+        loop {
+            let row = self.connection.query_one_raw(statement.clone()).await;
+            match row.map_err(CatalogError::from) {
+                Ok(None) => return Ok(None),
+                Ok(Some(row)) => return Ok(Some(T::from_query_result(&row, "")?)),
+                Err(error) => again.after(error).await?,
+            }
+        }
+    }
+
+    /// All rows.
+    pub(crate) async fn all<T: FromQueryResult>(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<T>, CatalogError> {
+        let mut again = Again::new();
+        let statement = statement(&self.connection, sql, values);
+        loop {
+            let rows = self.connection.query_all_raw(statement.clone()).await;
+            match rows.map_err(CatalogError::from) {
+                Ok(rows) => {
+                    let read = |row| T::from_query_result(row, "").map_err(CatalogError::from);
+                    return rows.iter().map(read).collect();
+                }
+                Err(error) => again.after(error).await?,
+            }
+        }
+    }
+}
+
+/// How often and how long a read is tried again.
+struct Again {
+    backoff: Backoff,
+    began: Instant,
+}
+
+impl Again {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::new(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Waits if the same may succeed now; else the error is the answer.
+    async fn after(&mut self, error: CatalogError) -> Result<(), CatalogError> {
+        if !error.is_transient() || self.began.elapsed() >= PATIENCE {
+            return Err(error);
+        }
+        tracing::debug!(%error, "a read is tried again");
+        self.backoff.wait().await;
+        Ok(())
+    }
 }
 
 /// Runs a statement and says how many rows it changed.

@@ -8,6 +8,7 @@ use sea_orm::FromQueryResult;
 use crate::{
     Catalog, CatalogError, StoredManifest,
     cache::Touched,
+    dialect::Dialect,
     manifests::ManifestRow,
     sql::{self, Id},
     writer::Write,
@@ -72,20 +73,29 @@ impl Catalog {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
-        if let Some(manifest) = self.cache.tag(repository, tag) {
+        let cache = self.memory.exact();
+        if let Some(manifest) = cache.and_then(|cache| cache.tag(repository, tag)) {
             return Ok(Some(manifest));
         }
-        let watch = self.cache.watch(repository);
-        let row: Option<ManifestRow> = sql::one(
-            &self.reads,
-            "SELECT m.digest, m.media_type, m.payload FROM repositories r JOIN tags t ON t.repository_id = r.id \
-             JOIN manifests m ON m.id = t.manifest_id WHERE r.name = $1 AND t.name = $2 AND m.state = 0",
-            [repository.as_str().into(), tag.as_str().into()],
+        let watch = cache.map(|cache| cache.watch(repository));
+        let (guess, bytes) = self.memory.guess(repository, tag).unzip();
+        let row: Option<ManifestRow> = self.reads.one("SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload FROM repositories r \
+             JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
+             WHERE r.name = $1 AND t.name = $2 AND m.state = 0",
+            [
+                repository.as_str().into(),
+                tag.as_str().into(),
+                guess.map(|digest| digest.to_bytes()).into(),
+            ],
         )
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let manifest = row.read()?;
-        self.cache.store_tag(watch, repository, tag, &manifest);
+        let manifest = row.read(bytes)?;
+        self.memory.note(repository, tag, &manifest.digest);
+        self.memory.keep(&manifest.digest, &manifest.payload);
+        if let (Some(cache), Some(watch)) = (cache, watch) {
+            cache.store_tag(watch, repository, tag, &manifest);
+        }
         Ok(Some(manifest))
     }
 
@@ -96,9 +106,7 @@ impl Catalog {
         tag: &Tag,
         time: i64,
     ) -> Result<TagAt, CatalogError> {
-        let row: Option<HistoryRow> = sql::one(
-            &self.reads,
-            "SELECT h.digest FROM tag_history h JOIN repositories r ON r.id = h.repository_id \
+        let row: Option<HistoryRow> = self.reads.one("SELECT h.digest FROM tag_history h JOIN repositories r ON r.id = h.repository_id \
              WHERE r.name = $1 AND h.name = $2 AND h.moved_at <= $3 ORDER BY h.moved_at DESC, h.seq DESC LIMIT 1",
             [repository.as_str().into(), tag.as_str().into(), time.into()],
         )
@@ -112,9 +120,7 @@ impl Catalog {
         if let Some(manifest) = self.manifest(repository, &digest).await? {
             return Ok(TagAt::Manifest(manifest));
         }
-        let removed: Option<Moment> = sql::one(
-            &self.reads,
-            "SELECT d.removed_at AS at FROM removed_manifests d JOIN repositories r ON r.id = d.repository_id \
+        let removed: Option<Moment> = self.reads.one("SELECT d.removed_at AS at FROM removed_manifests d JOIN repositories r ON r.id = d.repository_id \
              WHERE r.name = $1 AND d.digest = $2",
             [repository.as_str().into(), digest.to_bytes().into()],
         )
@@ -154,7 +160,7 @@ pub(crate) async fn find_manifest(
     Ok(row.map(|row| row.id))
 }
 
-/// Moves `tag` to a manifest of the same repository; no move if it stands there already.
+/// Moves `tag` to a manifest of the same repository, and says which one it left; no move if it stands there already.
 pub(crate) async fn move_to(
     write: &mut Write,
     repository: &RepositoryName,
@@ -162,13 +168,13 @@ pub(crate) async fn move_to(
     tag: &Tag,
     (digest, manifest): (&Digest, i64),
     principal: &str,
-) -> Result<(), CatalogError> {
+) -> Result<Option<i64>, CatalogError> {
     let before = current(write, repository_id, tag).await?;
     if before
         .as_ref()
         .is_some_and(|(_, standing)| *standing == manifest)
     {
-        return Ok(());
+        return Ok(None);
     }
     let upsert = "INSERT INTO tags (repository_id, name, manifest_id, updated_at) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, updated_at = excluded.updated_at";
@@ -181,11 +187,8 @@ pub(crate) async fn move_to(
     sql::execute(&write.transaction, upsert, values).await?;
     let previous = before.as_ref().map(|(digest, _)| digest);
     record(write, repository_id, tag, previous, Some(digest), principal).await?;
-    if let Some((_, left)) = before {
-        note_if_untagged(write, left).await?;
-    }
     write.touch(Touched::Tag(repository.clone(), tag.clone()));
-    Ok(())
+    Ok(before.map(|(_, left)| left))
 }
 
 /// Removes `tag`, which stands at `digest`.
@@ -211,6 +214,11 @@ pub(crate) async fn remove(
 
 /// Starts the time that a manifest may be kept without a tag, if it has none left.
 pub(crate) async fn note_if_untagged(write: &Write, manifest: i64) -> Result<(), CatalogError> {
+    if write.dialect == Dialect::Postgres {
+        // Two tags may leave it at once: the second waits here, and its next statement sees what the first did.
+        let lock = "SELECT id FROM manifests WHERE id = $1 FOR NO KEY UPDATE";
+        sql::one::<Id>(&write.transaction, lock, [manifest.into()]).await?;
+    }
     let update = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL \
                   WHERE id = $2 AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest_id = $2)";
     sql::execute(

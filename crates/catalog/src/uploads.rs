@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
 use crate::{
     BlobPlace, Catalog, CatalogError,
-    blobs::{add_to_repository, doom, store_blob},
+    blobs::{add_to_repository, doom_unfinished, store_blob},
     dialect::micros,
     repositories::create_repository,
     sql::{self, signed, unsigned},
@@ -49,6 +49,8 @@ pub struct StoredUpload {
     pub store_state: Vec<u8>,
     /// The bytes, while they are few; `None` once an object holds them, and before the first.
     pub tail: Option<Bytes>,
+    /// The last of the bytes before `received`, while they are too few for the store to hold.
+    pub unsent: Bytes,
     /// The blob it became.
     pub finished: Option<Digest>,
 }
@@ -66,6 +68,36 @@ pub struct Progress {
     pub store_state: Vec<u8>,
     /// The bytes themselves, if there is no object.
     pub tail: Option<Bytes>,
+    /// The last of the bytes, which the store does not hold yet.
+    pub unsent: Unsent,
+    /// Whether the session has no writer afterwards.
+    pub release: bool,
+}
+
+/// The last bytes of a session that the store does not hold yet. Rows are appended, so that many small chunks cost no
+/// more than their bytes (decision 6).
+#[derive(Clone, Debug, Default)]
+pub struct Unsent {
+    /// All of them.
+    pub bytes: Bytes,
+    /// How many of them, from the first on, were saved before.
+    pub saved: usize,
+    /// Whether others were saved before, which are in the store now.
+    pub replaces: bool,
+}
+
+/// What became of an attempt to write to a session.
+#[derive(Clone, Debug)]
+pub enum ClaimOutcome {
+    /// The session has one writer now: the caller. This is how far it was saved.
+    Claimed(StoredUpload),
+    /// Another process writes to it.
+    Busy {
+        /// When that one may be overtaken, if it stays silent.
+        retry_after: Duration,
+    },
+    /// There is no such open session.
+    Unknown,
 }
 
 /// A blob whose bytes are durable and match their digest.
@@ -102,6 +134,36 @@ struct UploadRow {
     store_state: Option<Vec<u8>>,
     tail: Option<Vec<u8>>,
     finished: Option<Vec<u8>>,
+    unsent: i64,
+}
+
+impl UploadRow {
+    fn read(self, unsent: Bytes) -> StoredUpload {
+        StoredUpload {
+            principal: self.principal,
+            epoch: self.epoch,
+            received: unsigned(self.received),
+            hash_state: self.hash_state,
+            storage_key: self.storage_key,
+            store_state: self.store_state.unwrap_or_default(),
+            tail: self.tail.map(Bytes::from),
+            unsent,
+            finished: self.finished.as_deref().and_then(Digest::from_bytes),
+        }
+    }
+}
+
+const COLUMNS: &str =
+    "principal, epoch, received, hash_state, storage_key, store_state, tail, finished, unsent";
+
+#[derive(FromQueryResult)]
+struct UnsentRow {
+    bytes: Vec<u8>,
+}
+
+#[derive(FromQueryResult)]
+struct Heartbeat {
+    heartbeat_at: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -113,6 +175,7 @@ struct Count {
 struct Ended {
     id: String,
     storage_key: Option<String>,
+    store_state: Option<Vec<u8>>,
 }
 
 impl Catalog {
@@ -150,48 +213,113 @@ impl Catalog {
         repository: &RepositoryName,
         id: &str,
     ) -> Result<Option<StoredUpload>, CatalogError> {
-        let row: Option<UploadRow> = sql::one(
-            &self.reads,
-            "SELECT principal, epoch, received, hash_state, storage_key, store_state, tail, finished FROM uploads \
-             WHERE id = $1 AND repository = $2",
-            [id.into(), repository.as_str().into()],
-        )
-        .await?;
-        Ok(row.map(|row| StoredUpload {
-            principal: row.principal,
-            epoch: row.epoch,
-            received: unsigned(row.received),
-            hash_state: row.hash_state,
-            storage_key: row.storage_key,
-            store_state: row.store_state.unwrap_or_default(),
-            tail: row.tail.map(Bytes::from),
-            finished: row.finished.as_deref().and_then(Digest::from_bytes),
-        }))
+        let query = format!("SELECT {COLUMNS} FROM uploads WHERE id = $1 AND repository = $2");
+        let values = [id.into(), repository.as_str().into()];
+        let row: Option<UploadRow> = self.reads.one(&query, values).await?;
+        let Some(row) = row else { return Ok(None) };
+        let unsent = if row.unsent > 0 {
+            joined(self.reads.all(UNSENT, [id.into()]).await?)
+        } else {
+            Bytes::new()
+        };
+        Ok(Some(row.read(unsent)))
+    }
+
+    /// Makes the caller the one writer of a session that other processes may write to as well (decision 2).
+    ///
+    /// A writer that was silent for `silence` is overtaken: its saves are refused from now on.
+    pub async fn claim_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
+        holder: &str,
+        silence: Duration,
+    ) -> Result<ClaimOutcome, CatalogError> {
+        let (repository, id, holder) = (repository.clone(), id.to_owned(), holder.to_owned());
+        self.write(async move |write| {
+            let claim = format!(
+                "UPDATE uploads SET epoch = epoch + 1, holder = $1, heartbeat_at = $2, updated_at = $2 \
+                 WHERE id = $3 AND repository = $4 AND finished IS NULL AND (holder IS NULL OR heartbeat_at <= $5) RETURNING {COLUMNS}"
+            );
+            let key = || [id.as_str().into(), repository.as_str().into()];
+            let values = [holder.as_str().into(), write.now.into()]
+                .into_iter()
+                .chain(key())
+                .chain([(write.now - micros(silence)).into()]);
+            let row: Option<UploadRow> = sql::one(&write.transaction, &claim, values).await?;
+            if let Some(row) = row {
+                let unsent = if row.unsent > 0 {
+                    joined(sql::all(&write.transaction, UNSENT, [id.as_str().into()]).await?)
+                } else {
+                    Bytes::new()
+                };
+                return Ok(ClaimOutcome::Claimed(row.read(unsent)));
+            }
+            let find = "SELECT heartbeat_at FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL";
+            let found: Option<Heartbeat> = sql::one(&write.transaction, find, key()).await?;
+            Ok(match found {
+                None => ClaimOutcome::Unknown,
+                Some(found) => {
+                    let until = found.heartbeat_at.unwrap_or(write.now) + micros(silence);
+                    let left = unsigned(until - write.now);
+                    ClaimOutcome::Busy { retry_after: Duration::from_micros(left) }
+                }
+            })
+        })
+        .await
+    }
+
+    /// Says that the writer of a session is at work; `false` if it was overtaken or the session ended.
+    pub async fn heartbeat_upload(&self, id: &str, epoch: i64) -> Result<bool, CatalogError> {
+        let id = id.to_owned();
+        self.write(async move |write| {
+            let beat = "UPDATE uploads SET heartbeat_at = $1, updated_at = $1 WHERE id = $2 AND epoch = $3 AND finished IS NULL";
+            let values = [write.now.into(), id.into(), epoch.into()];
+            Ok(sql::execute(&write.transaction, beat, values).await? == 1)
+        })
+        .await
+    }
+
+    /// Ends a claim without saving anything.
+    pub async fn release_upload(&self, id: &str, epoch: i64) -> Result<(), CatalogError> {
+        let id = id.to_owned();
+        self.write(async move |write| {
+            let release = "UPDATE uploads SET holder = NULL WHERE id = $1 AND epoch = $2";
+            sql::execute(&write.transaction, release, [id.into(), epoch.into()]).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Takes a session over from a writer that fell silent; its saves are refused from now on.
     pub async fn take_over_upload(&self, id: &str) -> Result<(), CatalogError> {
         let id = id.to_owned();
         self.write(async move |write| {
-            let update = "UPDATE uploads SET epoch = epoch + 1, updated_at = $1 WHERE id = $2";
+            let update = "UPDATE uploads SET epoch = epoch + 1, holder = NULL, updated_at = $1 WHERE id = $2";
             sql::execute(&write.transaction, update, [write.now.into(), id.into()]).await?;
             Ok(())
         })
         .await
     }
 
-    /// Notes the object that is about to hold a session's bytes, before the first of them is written.
+    /// Notes the object that is about to hold a session's bytes, before the first of them is written. `former` is one
+    /// that an earlier writer may still be writing to, and that holds nothing of worth.
     pub async fn reserve_object(
         &self,
         id: &str,
         epoch: i64,
         key: &str,
+        former: Option<String>,
     ) -> Result<bool, CatalogError> {
         let (id, key) = (id.to_owned(), key.to_owned());
         self.write(async move |write| {
             let update = "UPDATE uploads SET storage_key = $1, updated_at = $2 WHERE id = $3 AND epoch = $4 AND finished IS NULL";
             let values = [key.into(), write.now.into(), id.into(), epoch.into()];
-            Ok(sql::execute(&write.transaction, update, values).await? == 1)
+            let reserved = sql::execute(&write.transaction, update, values).await? == 1;
+            if reserved {
+                doom_unfinished(write, former, None, write.now).await?;
+            }
+            Ok(reserved)
         })
         .await
     }
@@ -205,10 +333,12 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         let id = id.to_owned();
         self.write(async move |write| {
+            let unsent = progress.unsent;
             let changed = sql::execute(
                 &write.transaction,
-                "UPDATE uploads SET received = $1, hash_state = $2, storage_key = $3, store_state = $4, tail = $5, updated_at = $6 \
-                 WHERE id = $7 AND epoch = $8 AND finished IS NULL",
+                "UPDATE uploads SET received = $1, hash_state = $2, storage_key = $3, store_state = $4, tail = $5, updated_at = $6, \
+                   heartbeat_at = $6, unsent = $7, holder = CASE WHEN $8 THEN NULL ELSE holder END \
+                 WHERE id = $9 AND epoch = $10 AND finished IS NULL",
                 [
                     signed(progress.received).into(),
                     progress.hash_state.into(),
@@ -216,12 +346,27 @@ impl Catalog {
                     progress.store_state.into(),
                     progress.tail.map(|tail| tail.to_vec()).into(),
                     write.now.into(),
-                    id.into(),
+                    signed(unsent.bytes.len() as u64).into(),
+                    progress.release.into(),
+                    id.as_str().into(),
                     epoch.into(),
                 ],
             )
             .await?;
-            Ok(changed == 1)
+            if changed == 0 {
+                return Ok(false);
+            }
+            if unsent.replaces {
+                forget_unsent(write, &id).await?;
+            }
+            let fresh = unsent.bytes.slice(unsent.saved..);
+            if !fresh.is_empty() {
+                let append = "INSERT INTO upload_tails (upload_id, first, bytes) VALUES ($1, $2, $3)";
+                let first = progress.received - fresh.len() as u64;
+                let values = [id.into(), signed(first).into(), fresh.to_vec().into()];
+                sql::execute(&write.transaction, append, values).await?;
+            }
+            Ok(true)
         })
         .await
     }
@@ -232,20 +377,24 @@ impl Catalog {
             .await
     }
 
-    /// Stores the blob of session `id` and closes the session.
+    /// Stores the blob of session `id` and closes the session; `unsent` says whether rows hold the last of its bytes.
     pub async fn finish_upload(
         &self,
         id: &str,
         epoch: i64,
         blob: FinishedBlob,
+        unsent: bool,
     ) -> Result<FinishOutcome, CatalogError> {
         let id = id.to_owned();
         self.write(async move |write| {
-            let close = "UPDATE uploads SET finished = $1, storage_key = NULL, tail = NULL, store_state = NULL, updated_at = $2 \
+            let close = "UPDATE uploads SET finished = $1, storage_key = NULL, tail = NULL, store_state = NULL, unsent = 0, holder = NULL, updated_at = $2 \
                          WHERE id = $3 AND epoch = $4 AND finished IS NULL";
-            let values = [blob.digest.to_bytes().into(), write.now.into(), id.into(), epoch.into()];
+            let values = [blob.digest.to_bytes().into(), write.now.into(), id.as_str().into(), epoch.into()];
             if sql::execute(&write.transaction, close, values).await? == 0 {
                 return Ok(FinishOutcome::Superseded);
+            }
+            if unsent {
+                forget_unsent(write, &id).await?;
             }
             store(write, blob).await?;
             Ok(FinishOutcome::Stored)
@@ -253,19 +402,24 @@ impl Catalog {
         .await
     }
 
-    /// Ends session `id` of `repository` without a blob; `false` if there is none open.
+    /// Ends session `id` of `repository` without a blob; `false` if there is none open. Its object goes after `delay`,
+    /// when no other process is still writing to it.
     pub async fn cancel_upload(
         &self,
         repository: &RepositoryName,
         id: &str,
+        delay: Duration,
     ) -> Result<bool, CatalogError> {
         let (repository, id) = (repository.clone(), id.to_owned());
         self.write(async move |write| {
-            let find = "SELECT id, storage_key FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL";
+            let find = format!(
+                "SELECT id, storage_key, store_state FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL{}",
+                write.dialect.lock("uploads")
+            );
             let ended: Option<Ended> =
-                sql::one(&write.transaction, find, [id.into(), repository.as_str().into()]).await?;
+                sql::one(&write.transaction, &find, [id.into(), repository.as_str().into()]).await?;
             let Some(ended) = ended else { return Ok(false) };
-            end(write, ended).await?;
+            end(write, ended, delay).await?;
             Ok(true)
         })
         .await
@@ -280,15 +434,18 @@ impl Catalog {
         busy: Vec<String>,
     ) -> Result<u64, CatalogError> {
         self.write(async move |write| {
-            let find = "SELECT id, storage_key FROM uploads WHERE (finished IS NULL AND updated_at < $1) \
-                        OR (finished IS NOT NULL AND updated_at < $2) ORDER BY updated_at LIMIT $3";
+            let find = format!(
+                "SELECT id, storage_key, store_state FROM uploads WHERE (finished IS NULL AND updated_at < $1) \
+                 OR (finished IS NOT NULL AND updated_at < $2) ORDER BY updated_at LIMIT $3{}",
+                write.dialect.lock_free_ones("uploads")
+            );
             let closed = Duration::from_secs(3600);
             let values =
                 [(write.now - micros(expiry)).into(), (write.now - micros(closed)).into(), signed(limit).into()];
-            let ended: Vec<Ended> = sql::all(&write.transaction, find, values).await?;
+            let ended: Vec<Ended> = sql::all(&write.transaction, &find, values).await?;
             let mut number = 0;
             for session in ended.into_iter().filter(|session| !busy.contains(&session.id)) {
-                end(write, session).await?;
+                end(write, session, Duration::ZERO).await?;
                 number += 1;
             }
             Ok(number)
@@ -299,7 +456,7 @@ impl Catalog {
     /// Sessions that are open now.
     pub async fn open_uploads(&self) -> Result<u64, CatalogError> {
         let count = "SELECT COUNT(*) AS number FROM uploads WHERE finished IS NULL";
-        let row: Option<Count> = sql::one(&self.reads, count, []).await?;
+        let row: Option<Count> = self.reads.one(count, []).await?;
         Ok(row.map_or(0, |row| unsigned(row.number)))
     }
 }
@@ -318,13 +475,31 @@ async fn store(write: &mut Write, blob: FinishedBlob) -> Result<(), CatalogError
     .await
 }
 
-async fn end(write: &mut Write, session: Ended) -> Result<(), CatalogError> {
-    doom(write, session.storage_key, write.now).await?;
+async fn end(write: &mut Write, session: Ended, delay: Duration) -> Result<(), CatalogError> {
+    let not_before = write.now + micros(delay);
+    doom_unfinished(write, session.storage_key, session.store_state, not_before).await?;
+    // Its unsent bytes go with it, by the foreign key.
     sql::execute(
         &write.transaction,
         "DELETE FROM uploads WHERE id = $1",
         [session.id.into()],
     )
     .await?;
+    Ok(())
+}
+
+const UNSENT: &str = "SELECT bytes FROM upload_tails WHERE upload_id = $1 ORDER BY first";
+
+fn joined(rows: Vec<UnsentRow>) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(rows.iter().map(|row| row.bytes.len()).sum());
+    for row in rows {
+        bytes.extend_from_slice(&row.bytes);
+    }
+    bytes.freeze()
+}
+
+async fn forget_unsent(write: &Write, id: &str) -> Result<(), CatalogError> {
+    let delete = "DELETE FROM upload_tails WHERE upload_id = $1";
+    sql::execute(&write.transaction, delete, [id.into()]).await?;
     Ok(())
 }

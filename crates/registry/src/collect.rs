@@ -39,9 +39,11 @@ const PAGE: u64 = 200;
 const DRIFT: i64 = 60_000_000;
 
 /// Keeps collections apart, and watches the clock.
+#[derive(Default)]
 pub(crate) struct Collector {
     running: tokio::sync::Mutex<()>,
-    anchor: Mutex<(Instant, i64)>,
+    /// Both clocks at the last look.
+    anchor: Mutex<Option<(Instant, i64)>>,
     totals: Mutex<Collected>,
 }
 
@@ -61,14 +63,6 @@ pub struct Collected {
 }
 
 impl Collector {
-    pub(crate) fn new() -> Self {
-        Self {
-            running: tokio::sync::Mutex::new(()),
-            anchor: Mutex::new((Instant::now(), dialect::now())),
-            totals: Mutex::default(),
-        }
-    }
-
     fn count(&self, outcome: &Result<CollectionReport, RegistryError>) {
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
@@ -84,11 +78,11 @@ impl Collector {
     }
 
     /// Whether the database's clock went as far as the process's since the last look. A jump would end leases early.
-    fn clock_is_steady(&self) -> bool {
+    fn clock_is_steady(&self, wall: i64) -> bool {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, wall) = (Instant::now(), dialect::now());
-        let drift = wall - anchor.1 - dialect::micros(now - anchor.0);
-        *anchor = (now, wall);
+        let now = Instant::now();
+        let (then, wall_then) = anchor.replace((now, wall)).unwrap_or((now, wall));
+        let drift = wall - wall_then - dialect::micros(now - then);
         drift.abs() <= DRIFT
     }
 }
@@ -128,12 +122,12 @@ impl Registry {
             dry_run,
             ..CollectionReport::default()
         };
-        if !parts.collector.clock_is_steady() {
+        let began = parts.catalog.now().await?;
+        if !parts.collector.clock_is_steady(began) {
             tracing::warn!("the clock jumped: this round of garbage collection is skipped");
             report.skipped = true;
             return Ok(report);
         }
-        let began = dialect::now();
         let limits = CollectionLimits {
             grace: parts.rules.grace,
             read_grace: parts.rules.read_grace.min(parts.rules.grace),
@@ -244,18 +238,23 @@ impl Registry {
         progress.say("deleting objects");
         let mut deleted = 0;
         loop {
-            let keys = self.parts.catalog.doomed_objects(PAGE).await?;
-            if keys.is_empty() {
+            let doomed = self.parts.catalog.doomed_objects(PAGE).await?;
+            if doomed.is_empty() {
                 return Ok(deleted);
             }
-            let objects: Vec<ObjectKey> = keys
-                .iter()
-                .map(|key| parse_key(key))
-                .collect::<Result<_, _>>()?;
-            self.parts.store.delete(&objects).await?;
+            let mut whole: Vec<ObjectKey> = Vec::new();
+            for object in &doomed {
+                let key = parse_key(&object.key)?;
+                match &object.unfinished {
+                    None => whole.push(key),
+                    Some(state) => self.parts.store.abandon(&key, state).await?,
+                }
+            }
+            self.parts.store.delete(&whole).await?;
             granary_failpoint::reach_async("gc::objects_deleted").await;
-            deleted += keys.len() as u64;
-            progress.advance(keys.len() as u64);
+            deleted += doomed.len() as u64;
+            progress.advance(doomed.len() as u64);
+            let keys = doomed.into_iter().map(|object| object.key).collect();
             self.parts.catalog.forget_objects(keys).await?;
         }
     }
@@ -264,6 +263,9 @@ impl Registry {
     pub async fn collect_forever(&self, interval: Duration) {
         loop {
             tokio::time::sleep(interval).await;
+            if !self.is_my_turn(interval).await {
+                continue;
+            }
             match self.collect(false, &Progress::silent()).await {
                 Ok(report)
                     if report.blobs + report.manifests + report.uploads + report.objects > 0 =>
@@ -281,6 +283,22 @@ impl Registry {
                 Err(error) => {
                     tracing::error!(%error, "garbage collection failed; it is tried again")
                 }
+            }
+        }
+    }
+
+    /// Whether this process is the one that collects. Several at once would be safe, but wasteful.
+    async fn is_my_turn(&self, interval: Duration) -> bool {
+        let parts = &self.parts;
+        if !parts.catalog.is_shared() {
+            return true;
+        }
+        let lifetime = interval + interval / 2 + Duration::from_secs(10);
+        match parts.catalog.lease("gc", &parts.replica, lifetime).await {
+            Ok(mine) => mine,
+            Err(error) => {
+                tracing::warn!(%error, "it is not known whose turn it is to collect garbage");
+                false
             }
         }
     }

@@ -37,6 +37,11 @@ pub enum RegistryError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Another request took the session over while this one was silent.
+    #[error(
+        "another request has taken this upload session over: ask for its status and go on from there"
+    )]
+    UploadSuperseded,
     /// The chunk does not begin where the session stands.
     #[error("the chunk begins at byte {first}, but the session has {} bytes: send from there", status.received)]
     ChunkOutOfOrder {
@@ -114,6 +119,17 @@ pub enum RegistryError {
     Internal(&'static str),
 }
 
+impl RegistryError {
+    /// Whether a back end was away, so that the same may succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Catalog(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 impl From<StoreError> for RegistryError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -122,6 +138,8 @@ impl From<StoreError> for RegistryError {
             StoreError::Busy { .. } => Self::UploadBusy {
                 retry_after: Duration::from_secs(1),
             },
+            // The writer that took the session over goes on with it.
+            StoreError::Superseded { .. } => Self::UploadSuperseded,
             other => Self::Store(other),
         }
     }

@@ -13,6 +13,7 @@ mod receive;
 mod registry;
 mod scrub;
 mod sessions;
+mod transfer;
 mod uploads;
 
 pub use access::{Action, Decision, Principal, decide};

@@ -1,20 +1,22 @@
 //! Taking in the bytes of an upload: few stay in the catalog, many go to an object.
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use granary_blobs::{BlobWriter, Checkpoint, ObjectKey, Unsaved};
-use granary_catalog::{BlobPlace, Progress, StoredUpload};
+use granary_blobs::{BlobWriter, Checkpoint, Ledger, ObjectKey, StoreError};
+use granary_catalog::{BlobPlace, CatalogError, Progress, StoredUpload, Unsent};
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 use crate::{RegistryError, blobs::parse_key, registry::Parts};
 
 /// Where the bytes of one session go.
-pub(crate) struct Receiver<'a> {
-    parts: &'a Parts,
-    id: &'a str,
-    epoch: i64,
+pub(crate) struct Receiver {
+    row: Arc<SessionRow>,
     /// The object noted in the session row, before or after it holds anything.
     key: Option<ObjectKey>,
     place: Place,
@@ -31,11 +33,86 @@ enum Place {
     },
 }
 
-impl<'a> Receiver<'a> {
+/// The row of a session, as its one writer saves to it.
+struct SessionRow {
+    parts: Arc<Parts>,
+    id: String,
+    epoch: i64,
+    /// Which bytes the row keeps because the store does not hold them yet.
+    unsent: Mutex<Range<u64>>,
+}
+
+impl SessionRow {
+    /// Saves a checkpoint; `false` if the session has another writer or ended.
+    async fn save(
+        &self,
+        key: &ObjectKey,
+        checkpoint: &Checkpoint,
+        release: bool,
+    ) -> Result<bool, CatalogError> {
+        let end = checkpoint.offset;
+        let now = end - checkpoint.tail.len() as u64..end;
+        let before = self.unsent().clone();
+        let grows = before.start == now.start && before.end <= now.end;
+        let saved = if grows { before.end - before.start } else { 0 };
+        let progress = Progress {
+            received: end,
+            hash_state: checkpoint.hasher.export(),
+            storage_key: Some(key.as_str().to_owned()),
+            store_state: checkpoint.state.clone(),
+            tail: None,
+            unsent: Unsent {
+                bytes: checkpoint.tail.clone(),
+                saved: usize::try_from(saved).unwrap_or(0),
+                replaces: !grows && !before.is_empty(),
+            },
+            release,
+        };
+        let saved = self
+            .parts
+            .catalog
+            .save_upload(&self.id, self.epoch, progress)
+            .await?;
+        if saved {
+            *self.unsent() = now;
+        }
+        Ok(saved)
+    }
+
+    fn unsent(&self) -> std::sync::MutexGuard<'_, Range<u64>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a store's writer saves to while it writes `key`.
+struct ObjectLedger {
+    row: Arc<SessionRow>,
+    key: ObjectKey,
+}
+
+#[async_trait]
+impl Ledger for ObjectLedger {
+    async fn save(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        match self.row.save(&self.key, checkpoint, false).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Superseded {
+                key: self.key.clone(),
+            }),
+            Err(error) => {
+                tracing::warn!(%error, key = %self.key, "the catalog could not keep how far an upload got");
+                Err(StoreError::Unsaved {
+                    key: self.key.clone(),
+                })
+            }
+        }
+    }
+}
+
+impl Receiver {
     /// Takes a session up where it was last saved.
     pub(crate) async fn resume(
-        parts: &'a Parts,
-        id: &'a str,
+        parts: &Arc<Parts>,
+        id: &str,
         row: &StoredUpload,
     ) -> Result<Self, RegistryError> {
         let hasher = Hasher::import(&row.hash_state).map_err(|_| {
@@ -45,19 +122,27 @@ impl<'a> Receiver<'a> {
             None => None,
             Some(key) => Some(parse_key(key)?),
         };
+        let session = Arc::new(SessionRow {
+            parts: Arc::clone(parts),
+            id: id.to_owned(),
+            epoch: row.epoch,
+            unsent: Mutex::new(row.received - row.unsent.len() as u64..row.received),
+        });
         let place = match (&key, &row.tail) {
             (Some(key), None) if row.received > 0 => {
                 let checkpoint = Checkpoint {
                     offset: row.received,
                     hasher,
                     state: row.store_state.clone(),
-                    tail: Bytes::new(),
+                    tail: row.unsent.clone(),
                 };
+                let ledger = ObjectLedger {
+                    row: Arc::clone(&session),
+                    key: key.clone(),
+                };
+                let writer = parts.store.append(key, checkpoint, Arc::new(ledger));
                 Place::Object {
-                    writer: parts
-                        .store
-                        .append(key, checkpoint, Arc::new(Unsaved))
-                        .await?,
+                    writer: writer.await?,
                     received: row.received,
                 }
             }
@@ -67,9 +152,7 @@ impl<'a> Receiver<'a> {
             },
         };
         Ok(Self {
-            parts,
-            id,
-            epoch: row.epoch,
+            row: session,
             key,
             place,
         })
@@ -90,7 +173,7 @@ impl<'a> Receiver<'a> {
             hasher,
         } = &mut self.place
         {
-            if tail.len() + bytes.len() <= self.parts.rules.inline_max {
+            if tail.len() + bytes.len() <= self.row.parts.rules.inline_max {
                 hasher.update(&bytes);
                 tail.extend_from_slice(&bytes);
                 return Ok(());
@@ -107,26 +190,31 @@ impl<'a> Receiver<'a> {
 
     /// Moves what came so far to an object. The session row names it first, so that a crash leaves no stray object.
     async fn open_object(&mut self, tail: Bytes, hasher: Hasher) -> Result<(), RegistryError> {
+        let parts = &self.row.parts;
+        // An earlier writer in another process may still be writing to its object, which holds nothing of worth. The
+        // first claim of a session has nobody before it.
+        let reusable = !parts.catalog.is_shared() || self.row.epoch <= 1;
         let key = match &self.key {
-            Some(key) => key.clone(),
-            None => {
+            Some(key) if reusable => key.clone(),
+            former => {
                 let key = ObjectKey::unique();
-                if !self
-                    .parts
+                let former = former.as_ref().map(|key| key.as_str().to_owned());
+                let (id, epoch) = (&self.row.id, self.row.epoch);
+                let reserve = parts
                     .catalog
-                    .reserve_object(self.id, self.epoch, key.as_str())
-                    .await?
-                {
-                    return Err(RegistryError::UploadUnknown(self.id.to_owned()));
+                    .reserve_object(id, epoch, key.as_str(), former);
+                if !reserve.await? {
+                    return Err(RegistryError::UploadUnknown(id.clone()));
                 }
                 key
             }
         };
-        let mut writer = self
-            .parts
-            .store
-            .append(&key, Checkpoint::start(hasher), Arc::new(Unsaved))
-            .await?;
+        let ledger = ObjectLedger {
+            row: Arc::clone(&self.row),
+            key: key.clone(),
+        };
+        let start = Checkpoint::start(hasher);
+        let mut writer = parts.store.append(&key, start, Arc::new(ledger)).await?;
         let received = tail.len() as u64;
         writer.write(tail).await?;
         self.key = Some(key);
@@ -134,40 +222,45 @@ impl<'a> Receiver<'a> {
         Ok(())
     }
 
-    /// Makes everything so far durable and saves how far that is.
+    /// Makes everything so far durable, saves how far that is, and lets the session go.
     pub(crate) async fn save(&mut self) -> Result<u64, RegistryError> {
-        let storage_key = self.key.as_ref().map(|key| key.as_str().to_owned());
-        let progress = match &mut self.place {
-            Place::Inline { bytes, hasher } => Progress {
-                received: bytes.len() as u64,
-                hash_state: hasher.export(),
-                storage_key,
-                store_state: Vec::new(),
-                tail: Some(Bytes::copy_from_slice(bytes)),
-            },
-            Place::Object { writer, .. } => {
+        let (received, saved) = match (&mut self.place, &self.key) {
+            (Place::Inline { bytes, hasher }, key) => {
+                let progress = Progress {
+                    received: bytes.len() as u64,
+                    hash_state: hasher.export(),
+                    storage_key: key.as_ref().map(|key| key.as_str().to_owned()),
+                    store_state: Vec::new(),
+                    tail: Some(Bytes::copy_from_slice(bytes)),
+                    unsent: Unsent::default(),
+                    release: true,
+                };
+                let received = progress.received;
+                granary_failpoint::reach_async("upload::before_save").await;
+                let (id, epoch) = (&self.row.id, self.row.epoch);
+                let saving = self.row.parts.catalog.save_upload(id, epoch, progress);
+                (received, saving.await?)
+            }
+            (Place::Object { writer, .. }, Some(key)) => {
                 let checkpoint = writer.sync().await?;
-                Progress {
-                    received: checkpoint.offset,
-                    hash_state: checkpoint.hasher.export(),
-                    storage_key,
-                    store_state: checkpoint.state,
-                    tail: None,
-                }
+                granary_failpoint::reach_async("upload::before_save").await;
+                let saved = self.row.save(key, &checkpoint, true).await?;
+                (checkpoint.offset, saved)
+            }
+            (Place::Object { .. }, None) => {
+                return Err(RegistryError::Internal("an upload session lost its object"));
             }
         };
-        let received = progress.received;
-        granary_failpoint::reach_async("upload::before_save").await;
-        if !self
-            .parts
-            .catalog
-            .save_upload(self.id, self.epoch, progress)
-            .await?
-        {
-            return Err(RegistryError::UploadUnknown(self.id.to_owned()));
+        if !saved {
+            return Err(RegistryError::UploadUnknown(self.row.id.clone()));
         }
         granary_failpoint::reach_async("upload::after_save").await;
         Ok(received)
+    }
+
+    /// Whether the session's row keeps bytes that the store lacked.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.row.unsent().is_empty()
     }
 
     /// Ends the blob if it has digest `expected`: from here on nothing may cancel it.
@@ -194,7 +287,7 @@ impl<'a> Receiver<'a> {
                     let length = checkpoint.offset;
                     check(
                         expected,
-                        re_read(self.parts, &key, length, expected.algorithm()).await?,
+                        re_read(&self.row.parts, &key, length, expected.algorithm()).await?,
                     )?;
                 }
                 Ok((

@@ -72,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) rules: Rules,
     pub(crate) sessions: Sessions,
     pub(crate) collector: Collector,
+    /// The unique name of this process among those that share the catalog.
+    pub(crate) replica: String,
     tasks: TaskTracker,
     runtime: Handle,
 }
@@ -96,7 +98,8 @@ impl Registry {
             store,
             rules,
             sessions: Sessions::default(),
-            collector: Collector::new(),
+            collector: Collector::default(),
+            replica: uuid::Uuid::new_v4().simple().to_string(),
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
         };

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -42,6 +45,7 @@ pub(crate) struct Lease {
     active: Arc<Mutex<HashMap<String, Active>>>,
     last_byte: Arc<Mutex<Instant>>,
     stop: CancellationToken,
+    finishing: AtomicBool,
     _ended: watch::Sender<()>,
 }
 
@@ -104,7 +108,6 @@ impl Sessions {
     }
 
     fn enter(&self, active: &mut HashMap<String, Active>, id: &str) -> Lease {
-        use std::sync::atomic::{AtomicU64, Ordering};
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (sender, ended) = watch::channel(());
@@ -123,6 +126,7 @@ impl Sessions {
             active: Arc::clone(&self.active),
             last_byte,
             stop,
+            finishing: AtomicBool::new(false),
             _ended: sender,
         }
     }
@@ -135,6 +139,25 @@ impl Lease {
             .last_byte
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Notes that all bytes came: what is left takes its time without any.
+    pub(crate) fn finishing(&self) {
+        self.finishing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all bytes came.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Relaxed)
+    }
+
+    /// Whether a byte came within `time`, or none is waited for.
+    pub(crate) fn is_active_within(&self, time: Duration) -> bool {
+        let last = *self
+            .last_byte
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.is_finishing() || last.elapsed() <= time
     }
 
     /// Ends when another request takes the session over or cancels it.

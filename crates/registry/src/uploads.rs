@@ -1,17 +1,15 @@
 //! Upload sessions: begin, append, finish, cancel, and uploads in one request.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use granary_blobs::ObjectKey;
-use granary_catalog::{BlobPlace, FinishOutcome, FinishedBlob, NewUpload, StoredUpload};
+use granary_catalog::{BlobPlace, FinishedBlob, NewUpload, StoredUpload};
 use granary_oci::{Algorithm, ContentRange, Digest, Hasher, RepositoryName};
 use tokio::sync::mpsc;
 
-use crate::{
-    Action, Decision, Principal, Registry, RegistryError, decide,
-    receive::Receiver,
-    sessions::{Claim, Lease},
-};
+use crate::{Action, Decision, Principal, Registry, RegistryError, decide, transfer::Transfer};
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +44,13 @@ pub struct Chunk {
 
 impl Chunk {
     /// What the body must have, if that was announced.
-    fn announced(&self) -> Option<u64> {
+    pub(crate) fn announced(&self) -> Option<u64> {
         self.range.map(ContentRange::length).or(self.length)
     }
 }
 
 /// What a handler passes on to the task that writes.
-enum Piece {
+pub(crate) enum Piece {
     Data(Bytes),
     End,
 }
@@ -61,7 +59,7 @@ enum Piece {
 const PIECES: usize = 16;
 
 /// What to do with the bytes once they are there.
-enum Ending {
+pub(crate) enum Ending {
     Save,
     Finish(Digest),
 }
@@ -141,9 +139,8 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        let (lease, row) = self.claim(repository, id).await?;
         let received = self
-            .transfer(repository, id, (lease, row), chunk, body, Ending::Save)
+            .transfer(repository, id, chunk, body, Ending::Save)
             .await?;
         Ok(UploadStatus {
             id: id.to_owned(),
@@ -166,26 +163,16 @@ impl Registry {
         if self.is_finished(repository, id, &expected).await? {
             return Ok(());
         }
-        let (lease, row) = match self.claim(repository, id).await {
-            Ok(claimed) => claimed,
+        let ending = Ending::Finish(expected);
+        match self.transfer(repository, id, chunk, body, ending).await {
             // Another closing PUT may have come first, between the look and the claim.
             Err(RegistryError::UploadUnknown(_))
                 if self.is_finished(repository, id, &expected).await? =>
             {
-                return Ok(());
+                Ok(())
             }
-            Err(error) => return Err(error),
-        };
-        self.transfer(
-            repository,
-            id,
-            (lease, row),
-            chunk,
-            body,
-            Ending::Finish(expected),
-        )
-        .await?;
-        Ok(())
+            outcome => outcome.map(drop),
+        }
     }
 
     /// Stores a blob that comes in one request, without a session the client could resume.
@@ -255,7 +242,14 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         self.open_session(repository, id).await?;
         self.parts.sessions.stop(id).await;
-        if self.parts.catalog.cancel_upload(repository, id).await? {
+        // Another process may be writing to it and will only hear of this later.
+        let delay = if self.parts.catalog.is_shared() {
+            self.parts.rules.read_grace.min(self.parts.rules.grace)
+        } else {
+            Duration::ZERO
+        };
+        let cancelling = self.parts.catalog.cancel_upload(repository, id, delay);
+        if cancelling.await? {
             Ok(())
         } else {
             Err(RegistryError::UploadUnknown(id.to_owned()))
@@ -299,7 +293,7 @@ impl Registry {
         Ok(row.is_some_and(|row| row.finished == Some(*digest)))
     }
 
-    async fn open_session(
+    pub(crate) async fn open_session(
         &self,
         repository: &RepositoryName,
         id: &str,
@@ -309,37 +303,11 @@ impl Registry {
             .ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))
     }
 
-    /// Becomes the one writer of session `id`.
-    async fn claim(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-    ) -> Result<(Lease, StoredUpload), RegistryError> {
-        self.open_session(repository, id).await?;
-        let lease = match self
-            .parts
-            .sessions
-            .claim(id, self.parts.rules.silence)
-            .await
-        {
-            Claim::Free(lease) => lease,
-            Claim::TakenOver(lease) => {
-                self.parts.catalog.take_over_upload(id).await?;
-                lease
-            }
-            Claim::Busy { retry_after } => return Err(RegistryError::UploadBusy { retry_after }),
-        };
-        // Read again: the former writer may have saved between the first look and the claim.
-        let row = self.open_session(repository, id).await?;
-        Ok((lease, row))
-    }
-
     /// Passes the body to a task of its own, which saves what came even if this request is dropped.
     async fn transfer<B>(
         &self,
         repository: &RepositoryName,
         id: &str,
-        (lease, row): (Lease, StoredUpload),
         chunk: Chunk,
         mut body: B,
         ending: Ending,
@@ -347,31 +315,19 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        in_order(id, row.received, chunk)?;
-        if let (Some(range), Some(length)) = (chunk.range, chunk.length)
-            && range.length() != length
-        {
-            return Err(RegistryError::SizeDiffers {
-                announced: range.length(),
-                actual: length,
-            });
-        }
-        self.parts.store.admit().await?;
         let (pieces, incoming) = mpsc::channel(PIECES);
-        let task = Transfer {
-            registry: self.clone(),
-            repository: repository.clone(),
-            id: id.to_owned(),
-            lease,
-            row,
-        };
-        let written = self.to_the_end(task.run(chunk.announced(), incoming, ending));
+        let (registry, name, session) = (self.clone(), repository.clone(), id.to_owned());
+        let written = self.to_the_end(async move {
+            let transfer = Transfer::claim(registry, name, session).await?;
+            transfer.run(chunk, incoming, ending).await
+        });
         let forward = async move {
             loop {
                 // A writer that has ended needs no more of the body; its own answer says why.
                 let piece = tokio::select! {
-                    piece = body.next() => piece,
+                    biased;
                     () = pieces.closed() => return Ok(()),
+                    piece = body.next() => piece,
                 };
                 let Some(piece) = piece else { break };
                 if pieces.send(Piece::Data(piece?)).await.is_err() {
@@ -405,7 +361,7 @@ impl Registry {
     }
 }
 
-fn in_order(id: &str, received: u64, chunk: Chunk) -> Result<(), RegistryError> {
+pub(crate) fn in_order(id: &str, received: u64, chunk: Chunk) -> Result<(), RegistryError> {
     match chunk.range {
         Some(range) if range.first != received => {
             let status = UploadStatus {
@@ -418,88 +374,5 @@ fn in_order(id: &str, received: u64, chunk: Chunk) -> Result<(), RegistryError> 
             })
         }
         _ => Ok(()),
-    }
-}
-
-/// One request's writing, in a task that a disconnect does not cancel.
-struct Transfer {
-    registry: Registry,
-    repository: RepositoryName,
-    id: String,
-    lease: Lease,
-    row: StoredUpload,
-}
-
-impl Transfer {
-    async fn run(
-        self,
-        announced: Option<u64>,
-        mut incoming: mpsc::Receiver<Piece>,
-        ending: Ending,
-    ) -> Result<u64, RegistryError> {
-        let before = self.row.received;
-        let mut receiver = Receiver::resume(&self.registry.parts, &self.id, &self.row).await?;
-        let mut whole = false;
-        loop {
-            let piece = tokio::select! {
-                piece = incoming.recv() => piece,
-                () = self.lease.stopped() => None,
-            };
-            match piece {
-                None => break,
-                Some(Piece::End) => {
-                    whole = true;
-                    break;
-                }
-                Some(Piece::Data(bytes)) => {
-                    self.lease.heartbeat();
-                    receiver.take(bytes).await?;
-                    granary_failpoint::reach_async("upload::received").await;
-                }
-            }
-        }
-        let actual = receiver.received() - before;
-        if !whole {
-            // A cut chunk keeps what came, so that the client can go on from there (decision 2).
-            receiver.save().await?;
-            return Err(RegistryError::Body(BodyError::Cut));
-        }
-        if let Some(announced) = announced.filter(|&announced| announced != actual) {
-            return Err(RegistryError::SizeDiffers { announced, actual });
-        }
-        match ending {
-            Ending::Save if actual == 0 => Ok(before),
-            Ending::Save => receiver.save().await,
-            Ending::Finish(expected) => {
-                let (size, place) = receiver.finish(&expected).await?;
-                self.store(expected, size, place).await?;
-                Ok(size)
-            }
-        }
-    }
-
-    async fn store(
-        &self,
-        digest: Digest,
-        size: u64,
-        place: BlobPlace,
-    ) -> Result<(), RegistryError> {
-        let blob = self
-            .registry
-            .finished(&self.repository, digest, size, place);
-        granary_failpoint::reach_async("upload::before_finish").await;
-        match self
-            .registry
-            .parts
-            .catalog
-            .finish_upload(&self.id, self.row.epoch, blob)
-            .await?
-        {
-            FinishOutcome::Stored => {
-                granary_failpoint::reach_async("upload::after_finish").await;
-                Ok(())
-            }
-            FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
-        }
     }
 }

@@ -207,6 +207,7 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             let detail = json!({"retry_after": retry_after.as_secs() + 1});
             (Status::TOO_MANY_REQUESTS, Code::TooManyRequests, detail)
         }
+        RegistryError::UploadSuperseded => (Status::CONFLICT, Code::BlobUploadInvalid, Value::Null),
         RegistryError::ChunkOutOfOrder { first, status } => {
             let detail = json!({"first": first, "received": status.received});
             (
@@ -270,6 +271,9 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             Value::Null,
         ),
         RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
+        error if error.is_transient() => {
+            (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
+        }
         RegistryError::Catalog(_) | RegistryError::Store(_) | RegistryError::Internal(_) => {
             (Status::INTERNAL_SERVER_ERROR, Code::Unknown, Value::Null)
         }
@@ -287,6 +291,7 @@ fn with_headers(mut line: Line, error: &RegistryError, repository: Option<&str>)
         RegistryError::TooManyUploads { .. } | RegistryError::StoreFull => {
             line.with(header::RETRY_AFTER, "60")
         }
+        error if error.is_transient() => line.with(header::RETRY_AFTER, "1"),
         RegistryError::ChunkOutOfOrder { status, .. } => {
             line.headers
                 .extend(session_headers(repository.unwrap_or_default(), status));

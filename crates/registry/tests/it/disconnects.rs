@@ -31,12 +31,11 @@ async fn cut<T: Send + 'static>(
 fn an_upload_that_is_being_closed_is_closed() {
     alone(async {
         let world = World::new(no_grace()).await;
-        let points = [
-            "upload::before_finish",
-            "catalog::before_commit",
-            "catalog::after_commit",
-            "upload::after_finish",
-        ];
+        let mut points = vec!["upload::before_finish", "upload::after_finish"];
+        if !world.registry.catalog().is_shared() {
+            // Where processes share the catalog, the first commit of a closing PUT is the one that claims the session.
+            points.extend(["catalog::before_commit", "catalog::after_commit"]);
+        }
         for (number, point) in points.into_iter().enumerate() {
             for length in [20, LARGE] {
                 let bytes = content(number, length);

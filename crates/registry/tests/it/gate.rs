@@ -75,3 +75,8 @@ impl Gate {
         self.open.send(()).unwrap();
     }
 }
+
+/// Runs a test on several threads.
+pub(crate) fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Runtime::new().unwrap().block_on(test);
+}

@@ -4,6 +4,7 @@
 mod cache;
 mod disconnects;
 mod gate;
+mod grouped;
 mod model;
 mod races;
 mod sessions;

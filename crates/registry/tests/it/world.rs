@@ -36,10 +36,23 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
 }
 
+/// The catalog of `folder`: a file in it, or its database on a real PostgreSQL if this is the binary for that.
+pub(crate) async fn catalog(folder: &Path) -> Catalog {
+    if env!("CARGO_CRATE_NAME") != "it_postgres" {
+        let path = folder.join("catalog.db");
+        return Catalog::open_sqlite(&path).await.unwrap();
+    }
+    let note = folder.join("database-url");
+    if !note.exists() {
+        let server = granary_testbed::Postgres::shared().unwrap();
+        std::fs::write(&note, server.create_database().unwrap()).unwrap();
+    }
+    let url = std::fs::read_to_string(note).unwrap();
+    Catalog::open_postgres(&url, 8).await.unwrap()
+}
+
 pub(crate) async fn open(folder: &Path, rules: Rules) -> Registry {
-    let catalog = Catalog::open_sqlite(&folder.join("catalog.db"))
-        .await
-        .unwrap();
+    let catalog = catalog(folder).await;
     let store = FileStore::open(&folder.join("blobs"), 0).unwrap();
     Registry::open(catalog, Box::new(store), rules)
         .await
@@ -153,6 +166,11 @@ pub(crate) async fn append(
 }
 
 /// Closes a session without another byte.
+/// How far session `id` got.
+pub(crate) async fn received(registry: &Registry, id: &str) -> Result<u64, RegistryError> {
+    Ok(registry.upload_status(&name("a/b"), id).await?.received)
+}
+
 pub(crate) async fn finish(
     registry: &Registry,
     repository: &str,

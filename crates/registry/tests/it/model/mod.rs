@@ -8,13 +8,12 @@ mod oracle;
 mod play;
 
 use granary_blobs::MemoryStore;
-use granary_catalog::Catalog;
 use granary_registry::{Registry, Rules, Untagged};
 
 use self::play::Play;
 use crate::{
     gate::together,
-    world::{folder, no_grace, open},
+    world::{catalog, folder, no_grace, open},
 };
 
 /// A xorshift: the same seed gives the same work on every machine.
@@ -82,9 +81,7 @@ fn play(seeds: &[u64], steps: usize, stored: bool, rules: &Rules) {
 }
 
 async fn in_memory(folder: &std::path::Path, rules: &Rules) -> Registry {
-    let catalog = Catalog::open_sqlite(&folder.join("catalog.db"))
-        .await
-        .unwrap();
+    let catalog = catalog(folder).await;
     Registry::open(catalog, Box::<MemoryStore>::default(), rules.clone())
         .await
         .unwrap()

@@ -1,0 +1,92 @@
+//! What processes that share a catalog agree on: whose work it is, and who is alive.
+
+use std::time::Duration;
+
+use sea_orm::FromQueryResult;
+
+use crate::{Catalog, CatalogError, dialect::micros, sql};
+
+/// A process that serves from this catalog.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Replica {
+    /// Its unique name.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// The newest schema release it knows.
+    pub release: i64,
+    /// When it began, in microseconds since 1970.
+    pub started_at: i64,
+    /// When it was last heard of.
+    pub heartbeat_at: i64,
+}
+
+/// Silence after which a replica counts as gone.
+const GONE: Duration = Duration::from_secs(60);
+
+impl Catalog {
+    /// Takes the lease `name` for `holder`, or prolongs it; `false` while another holder has it.
+    pub async fn lease(
+        &self,
+        name: &'static str,
+        holder: &str,
+        lifetime: Duration,
+    ) -> Result<bool, CatalogError> {
+        let holder = holder.to_owned();
+        self.write(async move |write| {
+            let take = "INSERT INTO leases (name, holder, until) VALUES ($1, $2, $3) ON CONFLICT (name) DO UPDATE \
+                        SET holder = excluded.holder, until = excluded.until WHERE leases.holder = excluded.holder OR leases.until < $4";
+            let until = write.now + micros(lifetime);
+            let values = [name.into(), holder.into(), until.into(), write.now.into()];
+            Ok(sql::execute(&write.transaction, take, values).await? == 1)
+        })
+        .await
+    }
+
+    /// Gives the lease `name` back, if `holder` has it.
+    pub async fn release(&self, name: &'static str, holder: &str) -> Result<(), CatalogError> {
+        let holder = holder.to_owned();
+        self.write(async move |write| {
+            let delete = "DELETE FROM leases WHERE name = $1 AND holder = $2";
+            sql::execute(&write.transaction, delete, [name.into(), holder.into()]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Says that the process `id` is alive, and forgets those that were silent for a day.
+    pub async fn beat(&self, id: &str, version: &'static str) -> Result<(), CatalogError> {
+        let id = id.to_owned();
+        self.write(async move |write| {
+            let beat = "INSERT INTO replicas (id, version, release, started_at, heartbeat_at) VALUES ($1, $2, $3, $4, $4) \
+                        ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at";
+            let values = [id.into(), version.into(), granary_migrations::RELEASE.into(), write.now.into()];
+            sql::execute(&write.transaction, beat, values).await?;
+            let forget = "DELETE FROM replicas WHERE heartbeat_at < $1";
+            let day = micros(Duration::from_secs(24 * 3600));
+            sql::execute(&write.transaction, forget, [(write.now - day).into()]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Says that the process `id` ends.
+    pub async fn leave(&self, id: &str) -> Result<(), CatalogError> {
+        let id = id.to_owned();
+        self.write(async move |write| {
+            let delete = "DELETE FROM replicas WHERE id = $1";
+            sql::execute(&write.transaction, delete, [id.into()]).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The processes that were heard of within the last minute, oldest first.
+    pub async fn replicas(&self) -> Result<Vec<Replica>, CatalogError> {
+        let query = format!(
+            "SELECT id, version, release, started_at, heartbeat_at FROM replicas WHERE heartbeat_at >= {} - $1 ORDER BY started_at, id",
+            self.reads.dialect.clock()
+        );
+        self.reads.all(&query, [micros(GONE).into()]).await
+    }
+}

@@ -1,0 +1,173 @@
+//! Bringing a database to the schema that this version needs (decision 21).
+
+use granary_migrations::{Migrator, RELEASE};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, FromQueryResult};
+use sea_orm_migration::MigratorTrait;
+
+use crate::{
+    CatalogError,
+    dialect::{self, Dialect},
+    sql,
+};
+
+/// Where a database's schema stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaStatus {
+    /// The newest release that was applied; 0 for an empty database.
+    pub release: i64,
+    /// The release this version makes.
+    pub known: i64,
+    /// Changes that this version knows and the database lacks, in order.
+    pub pending: Vec<String>,
+    /// Changes that were applied and that this version does not know.
+    pub unknown: Vec<String>,
+}
+
+impl SchemaStatus {
+    /// Whether this version can work with the database, possibly after applying what is pending.
+    pub fn is_usable(&self) -> bool {
+        self.release <= self.known + 1
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Applied {
+    version: String,
+}
+
+#[derive(FromQueryResult)]
+struct Setting {
+    value: String,
+}
+
+/// Only one process at a time migrates; any number that no other part of Granary uses.
+const MIGRATION_LOCK: i64 = 0x6772_616e_6172_7901;
+
+/// Reads where the schema of `url` stands, and changes nothing.
+pub async fn schema_status(url: &str) -> Result<SchemaStatus, CatalogError> {
+    let connection = Database::connect(options(url)).await?;
+    let found = status(&connection).await;
+    connection.close().await.ok();
+    found
+}
+
+/// Applies what is pending at `url`, as `serve` does when it starts.
+pub async fn schema_up(url: &str) -> Result<SchemaStatus, CatalogError> {
+    if url.starts_with("postgres") {
+        prepare_shared(url).await?;
+    } else {
+        let connection = Database::connect(options(url)).await?;
+        prepare(&connection).await?;
+        connection.close().await?;
+    }
+    schema_status(url).await
+}
+
+fn options(url: &str) -> sea_orm::ConnectOptions {
+    if url.starts_with("postgres") {
+        dialect::postgres_options(url, 1)
+    } else {
+        dialect::sqlite_options(url, 1)
+    }
+}
+
+/// Migrates a PostgreSQL database, one process at a time.
+pub(crate) async fn prepare_shared(url: &str) -> Result<(), CatalogError> {
+    // One connection, so that the lock is held by the connection that migrates and goes with it.
+    let connection = Database::connect(dialect::postgres_options(url, 1)).await?;
+    // Another process may take long to migrate, and a change of a large table as well.
+    let patient = "SET lock_timeout = '600s'; SET statement_timeout = 0";
+    connection.execute_unprepared(patient).await?;
+    let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
+    connection.execute_unprepared(&lock).await?;
+    let prepared = prepare(&connection).await;
+    connection.close().await?;
+    prepared
+}
+
+/// Applies what is pending, unless the database is ahead of this version.
+pub(crate) async fn prepare(connection: &DatabaseConnection) -> Result<(), CatalogError> {
+    let found = status(connection).await?;
+    if !found.is_usable() {
+        return Err(CatalogError::Schema(format!(
+            "the database has schema release {}, and this version of granary works with {} and {}: run a newer version",
+            found.release,
+            RELEASE,
+            RELEASE + 1
+        )));
+    }
+    if !found.unknown.is_empty() {
+        // A newer process migrated it and left it usable for this one. The migrator would fail on what it does not know.
+        tracing::info!(
+            release = found.release,
+            "the database is one release ahead of this process"
+        );
+        return Ok(());
+    }
+    if !found.pending.is_empty() {
+        Migrator::up(connection, None).await?;
+    }
+    let note = "INSERT INTO settings (name, value) VALUES ('schema-release', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    if found.release < RELEASE {
+        sql::execute(connection, note, [RELEASE.to_string().into()]).await?;
+    }
+    Ok(())
+}
+
+async fn status(connection: &DatabaseConnection) -> Result<SchemaStatus, CatalogError> {
+    let names: Vec<String> = Migrator::migrations()
+        .iter()
+        .map(|migration| migration.name().to_owned())
+        .collect();
+    let applied = applied(connection).await?;
+    let release = if applied.is_empty() {
+        0
+    } else {
+        let query = "SELECT value FROM settings WHERE name = 'schema-release'";
+        let row: Option<Setting> = sql::one(connection, query, []).await?;
+        // The first release did not note itself.
+        row.and_then(|row| row.value.parse().ok()).unwrap_or(1)
+    };
+    let pending = names
+        .iter()
+        .filter(|name| !applied.contains(name))
+        .cloned()
+        .collect();
+    let unknown = applied
+        .iter()
+        .filter(|name| !names.contains(name))
+        .cloned()
+        .collect();
+    Ok(SchemaStatus {
+        release,
+        known: RELEASE,
+        pending,
+        unknown,
+    })
+}
+
+async fn applied(connection: &DatabaseConnection) -> Result<Vec<String>, CatalogError> {
+    let dialect = match connection.get_database_backend() {
+        backend if backend == Dialect::Postgres.backend() => Dialect::Postgres,
+        _ => Dialect::Sqlite,
+    };
+    let tables = match dialect {
+        Dialect::Sqlite => {
+            "SELECT name AS version FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'"
+        }
+        Dialect::Postgres => {
+            "SELECT table_name::text AS version FROM information_schema.tables \
+             WHERE table_schema = current_schema() AND table_name = 'seaql_migrations'"
+        }
+    };
+    if sql::one::<Applied>(connection, tables, []).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    sql::all::<Applied>(
+        connection,
+        "SELECT version FROM seaql_migrations ORDER BY version",
+        [],
+    )
+    .await
+    .map(|rows| rows.into_iter().map(|row| row.version).collect())
+}

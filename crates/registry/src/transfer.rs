@@ -1,0 +1,203 @@
+//! One request's writing to a session, in a task that a disconnect does not cancel.
+
+use granary_catalog::{BlobPlace, ClaimOutcome, FinishOutcome, StoredUpload};
+use granary_oci::{Digest, RepositoryName};
+use tokio::sync::mpsc;
+
+use crate::{
+    BodyError, Chunk, Registry, RegistryError,
+    receive::Receiver,
+    sessions::{Claim, Lease},
+    uploads::{Ending, Piece, in_order},
+};
+
+/// The right to write to a session, and where it stands.
+pub(crate) struct Transfer {
+    registry: Registry,
+    repository: RepositoryName,
+    id: String,
+    lease: Lease,
+    row: StoredUpload,
+}
+
+impl Transfer {
+    /// Becomes the one writer of session `id`, among the requests of this process and then among all processes.
+    pub(crate) async fn claim(
+        registry: Registry,
+        repository: RepositoryName,
+        id: String,
+    ) -> Result<Self, RegistryError> {
+        registry.open_session(&repository, &id).await?;
+        let parts = &registry.parts;
+        let silence = parts.rules.silence;
+        let (lease, taken_over) = match parts.sessions.claim(&id, silence).await {
+            Claim::Free(lease) => (lease, false),
+            Claim::TakenOver(lease) => (lease, true),
+            Claim::Busy { retry_after } => return Err(RegistryError::UploadBusy { retry_after }),
+        };
+        let row = if parts.catalog.is_shared() {
+            let claiming = parts
+                .catalog
+                .claim_upload(&repository, &id, &parts.replica, silence);
+            match claiming.await? {
+                ClaimOutcome::Claimed(row) => row,
+                ClaimOutcome::Busy { retry_after } => {
+                    return Err(RegistryError::UploadBusy { retry_after });
+                }
+                ClaimOutcome::Unknown => return Err(RegistryError::UploadUnknown(id)),
+            }
+        } else {
+            if taken_over {
+                parts.catalog.take_over_upload(&id).await?;
+            }
+            // Read again: the former writer may have saved between the first look and the claim.
+            registry.open_session(&repository, &id).await?
+        };
+        Ok(Self {
+            registry,
+            repository,
+            id,
+            lease,
+            row,
+        })
+    }
+
+    /// Takes the body in and saves it or ends the blob. Answers how far the session got.
+    pub(crate) async fn run(
+        self,
+        chunk: Chunk,
+        incoming: mpsc::Receiver<Piece>,
+        ending: Ending,
+    ) -> Result<u64, RegistryError> {
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.write(chunk, incoming, ending) => outcome,
+            () = self.keep_claim() => Err(RegistryError::UploadSuperseded),
+        };
+        let catalog = &self.registry.parts.catalog;
+        // What was saved or finished has let the session go; everything else has to.
+        if outcome.is_err() && catalog.is_shared() {
+            let released = catalog.release_upload(&self.id, self.row.epoch).await;
+            if let Err(error) = released {
+                tracing::warn!(%error, session = self.id, "an upload session could not be let go; it is free in a moment");
+            }
+        }
+        outcome
+    }
+
+    async fn write(
+        &self,
+        chunk: Chunk,
+        mut incoming: mpsc::Receiver<Piece>,
+        ending: Ending,
+    ) -> Result<u64, RegistryError> {
+        let before = self.row.received;
+        in_order(&self.id, before, chunk)?;
+        if let (Some(range), Some(length)) = (chunk.range, chunk.length)
+            && range.length() != length
+        {
+            return Err(RegistryError::SizeDiffers {
+                announced: range.length(),
+                actual: length,
+            });
+        }
+        self.registry.parts.store.admit().await?;
+        let mut receiver = Receiver::resume(&self.registry.parts, &self.id, &self.row).await?;
+        let whole = self.take_body(&mut receiver, &mut incoming).await?;
+        let actual = receiver.received() - before;
+        if !whole {
+            // A cut chunk keeps what came, so that the client can go on from there (decision 2).
+            receiver.save().await?;
+            return Err(RegistryError::Body(BodyError::Cut));
+        }
+        if let Some(announced) = chunk.announced().filter(|&announced| announced != actual) {
+            return Err(RegistryError::SizeDiffers { announced, actual });
+        }
+        self.lease.finishing();
+        match ending {
+            Ending::Save if actual == 0 && !self.registry.parts.catalog.is_shared() => Ok(before),
+            Ending::Save => receiver.save().await,
+            Ending::Finish(expected) => {
+                let unsent = receiver.has_unsent();
+                let (size, place) = receiver.finish(&expected).await?;
+                self.store(expected, size, place, unsent).await?;
+                Ok(size)
+            }
+        }
+    }
+
+    /// Hands the body to the receiver; `false` if it was cut, or another request wants the session.
+    async fn take_body(
+        &self,
+        receiver: &mut Receiver,
+        incoming: &mut mpsc::Receiver<Piece>,
+    ) -> Result<bool, RegistryError> {
+        loop {
+            let piece = tokio::select! {
+                piece = incoming.recv() => piece,
+                () = self.lease.stopped() => None,
+            };
+            match piece {
+                None => return Ok(false),
+                Some(Piece::End) => return Ok(true),
+                Some(Piece::Data(bytes)) => {
+                    self.lease.heartbeat();
+                    receiver.take(bytes).await?;
+                    granary_failpoint::reach_async("upload::received").await;
+                }
+            }
+        }
+    }
+
+    /// Tells other processes that this one is at work, as long as bytes come; ends when the session has another writer.
+    async fn keep_claim(&self) {
+        let parts = &self.registry.parts;
+        if !parts.catalog.is_shared() {
+            return std::future::pending().await;
+        }
+        let pause = parts.rules.silence / 4;
+        loop {
+            tokio::time::sleep(pause).await;
+            if !self.lease.is_active_within(pause) {
+                continue;
+            }
+            match parts
+                .catalog
+                .heartbeat_upload(&self.id, self.row.epoch)
+                .await
+            {
+                // From here on the epoch is compared where it counts, and a finished session has no heartbeat.
+                Ok(false) if self.lease.is_finishing() => {}
+                Ok(false) => return,
+                Ok(true) => {}
+                Err(error) => {
+                    tracing::warn!(%error, session = self.id, "no heartbeat could be written")
+                }
+            }
+        }
+    }
+
+    async fn store(
+        &self,
+        digest: Digest,
+        size: u64,
+        place: BlobPlace,
+        unsent: bool,
+    ) -> Result<(), RegistryError> {
+        let blob = self
+            .registry
+            .finished(&self.repository, digest, size, place);
+        granary_failpoint::reach_async("upload::before_finish").await;
+        let catalog = &self.registry.parts.catalog;
+        match catalog
+            .finish_upload(&self.id, self.row.epoch, blob, unsent)
+            .await?
+        {
+            FinishOutcome::Stored => {
+                granary_failpoint::reach_async("upload::after_finish").await;
+                Ok(())
+            }
+            FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The same promises on a real PostgreSQL, and those that only several processes can break.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "../it/cache.rs"]
+mod cache;
+#[path = "../it/disconnects.rs"]
+mod disconnects;
+#[path = "../it/gate.rs"]
+mod gate;
+#[path = "../it/model/mod.rs"]
+mod model;
+#[path = "../it/races.rs"]
+mod races;
+mod replicas;
+mod schema;
+#[path = "../it/sessions.rs"]
+mod sessions;
+#[path = "../it/world.rs"]
+mod world;

@@ -30,6 +30,12 @@ checked() { python3 "$DEPLOY/check.py" "$@"; }
 step "shell scripts"
 if want shellcheck; then shellcheck --external-sources "$DEPLOY"/*.sh; fi
 
+step "Python"
+# The tools' folder keeps Python's modules beside the program, yaml among them.
+if want kubernetes-validate; then
+  modules=$(dirname "$(dirname "$(command -v kubernetes-validate)")")
+  [ ! -d "$modules/kubernetes_validate" ] || export PYTHONPATH=$modules PYTHONDONTWRITEBYTECODE=1
+fi
 if ! python3 -c 'import yaml' 2>/dev/null; then
   echo "   not run: Python has no yaml (Debian's python3-yaml)"
   missing+=(python3-yaml)
@@ -54,7 +60,7 @@ render() { # NAME SECRETS [HELM'S ARGUMENTS...]
   helm lint --strict --quiet --kube-version "$KUBERNETES" "$CHART" "$@"
   helm template release "$CHART" --namespace granary --kube-version "$KUBERNETES" "$@" >"$name.yaml"
   checked chart "$name.yaml" "$secrets"
-  if want kubernetes-validate >/dev/null; then
+  if command -v kubernetes-validate >/dev/null; then
     # It has no schema for kinds that others define (ServiceMonitor), and says so.
     kubernetes-validate --strict --quiet --kubernetes-version "${KUBERNETES%.*}" "$name.yaml"
   fi
@@ -66,7 +72,6 @@ refuse() { # PATTERN HELM'S ARGUMENTS...
 }
 
 if want helm; then
-  want kubernetes-validate || true
   render default granary-database,granary-s3
   render full db,s3,redis,granary-tls --values "$CHART/ci/full-values.yaml"
   render bare granary-database --values "$CHART/ci/bare-values.yaml"
@@ -99,6 +104,7 @@ if want nginx; then
   nginx -t -q -e "$WORK/nginx-error" -c "$WORK/nginx.conf"
 fi
 
+step "tools"
 if [ ${#missing[@]} -gt 0 ]; then
   [ "${CI:-}" != true ] || fail "these tools are missing: ${missing[*]}"
   skip "without ${missing[*]}; the rest is good"

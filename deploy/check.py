@@ -9,6 +9,7 @@ check.py expressions                the dashboard's expressions as a file of rul
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -153,6 +154,10 @@ def check_dockerfile():
     check(f"RUSTUP_TOOLCHAIN={toolchain} " in dict(steps).get("ENV", ""), "Dockerfile: RUSTUP_TOOLCHAIN")
     check(re.fullmatch(r"[1-9]\d*:[1-9]\d*", final.get("USER", "")), "Dockerfile: USER is not a number above 0")
     check("HEALTHCHECK" not in final and "RUN" not in final, "Dockerfile: the final image has no shell")
+    # Cargo wants the manifests of all members, also of those that it does not build.
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for member in tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]:
+        check(any(f"{member}/".startswith(f"{path}/") for path in sent), f".dockerignore: leaves out {member}, which Cargo needs")
     check(final["ENTRYPOINT"].startswith("[") and final["CMD"].startswith("["), "Dockerfile: ENTRYPOINT and CMD need a list")
 
 

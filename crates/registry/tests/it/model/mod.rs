@@ -96,17 +96,17 @@ fn untagged_go() -> Rules {
 
 #[test]
 fn in_memory_untagged_manifests_kept() {
-    play(&[1, 2], 600, false, &no_grace());
+    play(&[1, 2], STEPS, false, &no_grace());
 }
 
 #[test]
 fn in_memory_untagged_manifests_collected() {
-    play(&[3, 4], 600, false, &untagged_go());
+    play(&[3, 4], STEPS, false, &untagged_go());
 }
 
 #[test]
 fn on_disk_with_restarts_untagged_manifests_kept() {
-    play(&[5, 6], 600, true, &no_grace());
+    play(&[5, 6], STEPS, true, &no_grace());
 }
 
 #[test]

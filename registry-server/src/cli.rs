@@ -29,6 +29,9 @@ pub enum Command {
     Why(WhyArgs),
     /// Read every stored byte again and compare it with its digest.
     Scrub(ScrubArgs),
+    /// Look after the installation.
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -98,6 +101,23 @@ pub struct OutputArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `granary admin`
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// The database's schema.
+    #[command(subcommand)]
+    Schema(SchemaCommand),
+}
+
+/// `granary admin schema`
+#[derive(Debug, Subcommand)]
+pub enum SchemaCommand {
+    /// Say where the schema stands and which replicas are alive. Changes nothing.
+    Status(OutputArgs),
+    /// Apply what is pending, as `serve` does when it starts.
+    Up(OutputArgs),
 }
 
 /// `granary gc`
@@ -183,6 +203,8 @@ mod tests {
             "granary why sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a --json",
             "granary scrub --rate 1GiB",
             "granary openapi",
+            "granary admin schema status --json",
+            "granary admin schema up --config f",
         ] {
             assert!(
                 Cli::try_parse_from(arguments.split(' ')).is_ok(),

@@ -8,6 +8,7 @@ mod forms;
 mod ipnet;
 mod keys;
 mod layers;
+mod storage;
 mod units;
 mod values;
 
@@ -18,16 +19,17 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use forms::{duration, list, optional_text, period, size, text};
+use forms::{duration, list, optional_text, period, text};
 use layers::Layers;
 
 pub use error::{ConfigError, Origin};
 pub use ipnet::IpNet;
+pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
 pub use units::parse_size;
-pub use values::{BadValue, DatabaseUrl, Listen, LogLevel, PublicUrl, SecretUrl, Untagged};
-
-/// The largest blob that may be kept in the catalog itself.
-const INLINE_LIMIT: u64 = 1 << 20;
+pub use values::{
+    BadValue, DatabaseUrl, Endpoint, Listen, LogLevel, Namespace, PublicUrl, Secret, SecretUrl,
+    ServiceUrl, Untagged,
+};
 
 /// Everything `granary serve` can be told, as it takes effect.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Where bytes lie.
     pub storage: StorageConfig,
+    /// What replicas share and may lose.
+    pub redis: RedisConfig,
     /// Upload sessions.
     pub uploads: UploadsConfig,
     /// Garbage collection.
@@ -95,86 +99,6 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(30),
             metrics_listen: None,
             trusted_proxies: Vec::new(),
-        }
-    }
-}
-
-/// `[database]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DatabaseConfig {
-    /// Where the catalog lies.
-    #[serde(with = "text")]
-    pub url: DatabaseUrl,
-}
-
-impl Default for DatabaseConfig {
-    fn default() -> Self {
-        Self {
-            url: DatabaseUrl::Sqlite(DEFAULT_DATA.into()),
-        }
-    }
-}
-
-/// `[storage]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StorageConfig {
-    /// Which store holds the bytes.
-    pub kind: StorageKind,
-    /// Blobs up to this many bytes lie in the catalog.
-    #[serde(serialize_with = "size::serialize", deserialize_with = "inline_max")]
-    pub inline_max: u64,
-    /// `[storage.fs]`
-    pub fs: FsConfig,
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        Self {
-            kind: StorageKind::Fs,
-            inline_max: 65_536,
-            fs: FsConfig::default(),
-        }
-    }
-}
-
-fn inline_max<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let size = size::deserialize(deserializer)?;
-    if size > INLINE_LIMIT {
-        return Err(serde::de::Error::custom(format!(
-            "{size} bytes are more than 1MiB"
-        )));
-    }
-    Ok(size)
-}
-
-/// The kinds of store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StorageKind {
-    /// Files below `[storage.fs] root`.
-    Fs,
-    /// Nothing outlives the process: for trials and tests.
-    Memory,
-}
-
-/// `[storage.fs]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FsConfig {
-    /// The folder of the blobs.
-    pub root: PathBuf,
-    /// Below this much free space uploads are refused.
-    #[serde(with = "size")]
-    pub reserve: u64,
-}
-
-impl Default for FsConfig {
-    fn default() -> Self {
-        Self {
-            root: DEFAULT_DATA.into(),
-            reserve: 256 << 20,
         }
     }
 }
@@ -330,6 +254,7 @@ impl Default for Config {
             server: ServerConfig::default(),
             database: DatabaseConfig::default(),
             storage: StorageConfig::default(),
+            redis: RedisConfig::default(),
             uploads: UploadsConfig::default(),
             gc: GcConfig::default(),
             policy: PolicyConfig::default(),
@@ -396,8 +321,29 @@ impl Config {
                     "it is the address of server.listen; leave it out to share",
                 ))
             }
-            _ => Ok(()),
+            _ => self.check_storage(),
         }
+    }
+
+    /// What the back ends need of each other.
+    fn check_storage(&self) -> Result<(), ConfigError> {
+        let (storage, s3) = (&self.storage, &self.storage.s3);
+        if storage.kind == StorageKind::S3 && s3.bucket.is_empty() {
+            return Err(self.conflict("storage.s3.bucket", "storage.kind = \"s3\" needs a bucket"));
+        }
+        if s3.access_key_id.is_some() != s3.secret_access_key.is_some() {
+            return Err(self.conflict(
+                "storage.s3.access_key_id",
+                "access_key_id and secret_access_key go together; without both, the environment's credentials are used",
+            ));
+        }
+        if storage.kind == StorageKind::Memory && self.database.url.is_shared() {
+            return Err(self.conflict(
+                "storage.kind",
+                "a store in memory ends with the process, and a PostgreSQL catalog would not; use \"s3\" or \"fs\"",
+            ));
+        }
+        Ok(())
     }
 
     fn conflict(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {

@@ -12,14 +12,20 @@ use granary_blobs::{BlobStore, FileStore, MemoryStore};
 use granary_catalog::Catalog;
 use granary_registry::{Registry, Rules};
 
-use crate::config::{Config, StorageKind, Untagged};
+use tokio::runtime::Handle;
+
+use crate::{
+    config::{Config, DatabaseUrl, StorageKind, Untagged},
+    redis::RedisContent,
+};
 
 /// An open installation. The lock on its folder ends with it.
 pub struct Installation {
     /// Its use cases.
     pub registry: Registry,
     lock: DataLock,
-    _database: File,
+    /// Files that lie outside the data folder and are this process's alone.
+    _locks: Vec<File>,
 }
 
 /// The exclusive right to a data folder (decision 17).
@@ -57,42 +63,26 @@ fn lock_file(path: &Path) -> anyhow::Result<Option<File>> {
 impl Installation {
     /// Opens what `config` describes. Must be called inside the runtime that is to run its tasks.
     pub async fn open(config: &Config, lock: DataLock) -> anyhow::Result<Self> {
-        let database = database_path(config)?;
-        prepare_database(&database)
-            .with_context(|| format!("the folder of {} cannot be made", database.display()))?;
-        // The database may lie outside the data folder, and its cache is exact only if nobody else writes to it.
-        let locked = lock_file(&database.with_added_extension("lock"))?.with_context(|| {
-            format!(
-                "another process uses the database {}: stop it first",
-                database.display()
-            )
-        })?;
-        let catalog = Catalog::open_sqlite(&database)
-            .await
-            .with_context(|| format!("the database {} cannot be opened", database.display()))?;
-        // The files that SQLite made have to be found again after a power loss.
-        sync_folder(&database)?;
-        let store: Box<dyn BlobStore> = match config.storage.kind {
-            StorageKind::Memory => Box::new(MemoryStore::default()),
-            StorageKind::Fs => {
-                let root = &config.storage.fs.root;
-                let store = FileStore::open(root, config.storage.fs.reserve);
-                Box::new(store.with_context(|| {
-                    format!("the blob store {} cannot be opened", root.display())
-                })?)
-            }
-        };
+        let mut locks = Vec::new();
+        let catalog = open_catalog(config, &mut locks).await?;
+        if let Some(url) = &config.redis.url {
+            let shared = RedisContent::new(url, Handle::current())
+                .with_context(|| format!("the address {url} in redis.url cannot be used"))?;
+            catalog.share_content(Box::new(shared));
+        }
+        let store = open_store(config, &mut locks).await?;
         let registry = Registry::open(catalog, store, rules(config)).await?;
         Ok(Self {
             registry,
             lock,
-            _database: locked,
+            _locks: locks,
         })
     }
 
     /// Ends it: waits for running tasks and leaves a database that is one file.
     pub async fn close(self) {
         self.registry.drain().await;
+        self.registry.leave().await;
         self.registry.catalog().close().await;
     }
 
@@ -102,10 +92,61 @@ impl Installation {
     }
 }
 
+async fn open_catalog(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Catalog> {
+    let path = match &config.database.url {
+        DatabaseUrl::Postgres(url) => {
+            let connections = config.database.max_connections.get();
+            return Catalog::open_postgres(&url.expose(), connections)
+                .await
+                .with_context(|| format!("the database {url} cannot be used"));
+        }
+        DatabaseUrl::Sqlite(path) => database_path(config, path)?,
+    };
+    prepare_database(&path)
+        .with_context(|| format!("the folder of {} cannot be made", path.display()))?;
+    // The database may lie outside the data folder, and its cache is exact only if nobody else writes to it.
+    let locked = lock_file(&path.with_added_extension("lock"))?.with_context(|| {
+        format!(
+            "another process uses the database {}: stop it first",
+            path.display()
+        )
+    })?;
+    locks.push(locked);
+    let catalog = Catalog::open_sqlite(&path)
+        .await
+        .with_context(|| format!("the database {} cannot be opened", path.display()))?;
+    // The files that SQLite made have to be found again after a power loss.
+    sync_folder(&path)?;
+    Ok(catalog)
+}
+
+async fn open_store(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Box<dyn BlobStore>> {
+    match config.storage.kind {
+        StorageKind::Memory => Ok(Box::new(MemoryStore::default())),
+        StorageKind::Fs => {
+            let root = &config.storage.fs.root;
+            let store = FileStore::open(root, config.storage.fs.reserve)
+                .with_context(|| format!("the blob store {} cannot be opened", root.display()))?;
+            if config.database.url.is_shared() {
+                // Writers of one object are kept apart within a process only.
+                let locked = lock_file(&root.with_added_extension("lock"))?.with_context(|| {
+                    format!(
+                        "another process uses the blob folder {}: several replicas need storage.kind = \"s3\"",
+                        root.display()
+                    )
+                })?;
+                locks.push(locked);
+            }
+            Ok(Box::new(store))
+        }
+        StorageKind::S3 => anyhow::bail!("storage.kind = \"s3\" is not built in yet"),
+    }
+}
+
 /// A store in memory ends with the process, so its catalog begins anew with it.
-fn database_path(config: &Config) -> anyhow::Result<PathBuf> {
-    if config.storage.kind == StorageKind::Fs {
-        return Ok(config.database.url.path().to_owned());
+fn database_path(config: &Config, path: &Path) -> anyhow::Result<PathBuf> {
+    if config.storage.kind != StorageKind::Memory {
+        return Ok(path.to_owned());
     }
     let path = config.data.join("memory.db");
     for suffix in ["", "-wal", "-shm"] {

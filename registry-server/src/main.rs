@@ -7,9 +7,9 @@ use std::{
 
 use clap::Parser;
 use registry_server::{
-    cli::{Cli, Command, ConfigCommand, OutputArgs},
+    cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    maintenance, openapi, serve,
+    maintenance, openapi, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -44,6 +44,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Gc(args) => maintenance::gc(args.config.load()?, &args),
         Command::Why(args) => maintenance::why(args.config.load()?, &args),
         Command::Scrub(args) => maintenance::scrub(args.config.load()?, &args),
+        Command::Admin(AdminCommand::Schema(command)) => match command {
+            SchemaCommand::Status(args) => schema::status(&args.config.load()?, args.json),
+            SchemaCommand::Up(args) => schema::up(&args.config.load()?, args.json),
+        },
         Command::Openapi => print(&openapi::document()?),
     }
 }

@@ -12,7 +12,7 @@ use granary_registry::Registry;
 use tokio::runtime::Runtime;
 
 use crate::{
-    config::{Anonymous, Config},
+    config::{Anonymous, Config, StorageKind},
     control,
     drain::{self, Drain},
     edge::{Edge, EdgeOptions},
@@ -74,6 +74,8 @@ fn run(
     let collected = registry.clone();
     let interval = config.gc.interval;
     runtime.spawn(async move { collected.collect_forever(interval).await });
+    let alive = registry.clone();
+    runtime.spawn(async move { alive.beat_forever(env!("CARGO_PKG_VERSION")).await });
     actix_rt::System::new().block_on(listen(config, anonymous, registry, drain, metrics))
 }
 
@@ -137,6 +139,12 @@ fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Resu
         writeln!(out, "  public   {}", public_url.as_str())?;
     }
     writeln!(out, "  data     {}", config.data.display())?;
+    if config.database.url.is_shared() {
+        writeln!(out, "  catalog  {}", config.database.url)?;
+    }
+    if config.storage.kind == StorageKind::S3 {
+        writeln!(out, "  blobs    bucket {}", config.storage.s3.bucket)?;
+    }
     match anonymous {
         Anonymous::Loopback => writeln!(
             out,

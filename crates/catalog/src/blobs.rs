@@ -122,7 +122,7 @@ impl Catalog {
             return Ok(Some(blob));
         }
         let watch = cache.map(|cache| cache.watch(repository));
-        let bytes = self.memory.bytes(digest);
+        let bytes = self.memory.bytes(digest).await;
         let row: Option<BlobRow> = self.reads.one("SELECT b.size, b.storage_key, CASE WHEN $3 THEN NULL ELSE b.content END AS content, rb.leased_until, EXISTS (SELECT 1 FROM manifest_edges e \
                WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id) AS referenced \
              FROM repositories r JOIN repository_blobs rb ON rb.repository_id = r.id JOIN blobs b ON b.id = rb.blob_id \

@@ -6,7 +6,7 @@ use crate::{
     CatalogError,
     cache::Cache,
     dialect::{self, Dialect},
-    memory::Memory,
+    memory::{Memory, SharedContent},
     schema,
     sql::{self, Reads},
     writer::{Write, Writer},
@@ -31,7 +31,7 @@ impl Catalog {
     pub async fn open_sqlite(path: &Path) -> Result<Self, CatalogError> {
         let url = format!("sqlite://{}?mode=rwc", path.display());
         let writes = Database::connect(dialect::sqlite_options(&url, 1)).await?;
-        schema::prepare(&writes).await?;
+        schema::prepare(&writes, Dialect::Sqlite).await?;
         let connection = Database::connect(dialect::sqlite_options(&url, READERS)).await?;
         let cache = Arc::new(Cache::new());
         Ok(Self {
@@ -67,6 +67,11 @@ impl Catalog {
     /// Whether other processes may change this catalog too.
     pub fn is_shared(&self) -> bool {
         self.reads.dialect == Dialect::Postgres
+    }
+
+    /// Uses bytes that other processes read already. Without effect on SQLite, which has one process.
+    pub fn share_content(&self, shared: Box<dyn SharedContent>) {
+        self.memory.share(shared);
     }
 
     /// Whether the database answers.

@@ -7,7 +7,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sea_orm::{
-    ConnectOptions, DbBackend,
+    ConnectOptions,
     sqlx::sqlite::{SqliteAutoVacuum, SqliteJournalMode, SqliteSynchronous},
 };
 
@@ -38,13 +38,6 @@ pub fn micros(duration: Duration) -> i64 {
 }
 
 impl Dialect {
-    pub(crate) fn backend(self) -> DbBackend {
-        match self {
-            Self::Sqlite => DbBackend::Sqlite,
-            Self::Postgres => DbBackend::Postgres,
-        }
-    }
-
     /// An expression for the database's time: microseconds since 1970 (decision 20).
     ///
     /// SQLite runs in this process, so its time is a number here.

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use sea_orm::FromQueryResult;
+use sea_orm::{DatabaseConnection, FromQueryResult};
 
-use crate::{Catalog, CatalogError, dialect::micros, sql};
+use crate::{
+    Catalog, CatalogError,
+    dialect::{Dialect, micros},
+    schema, sql,
+};
 
 /// A process that serves from this catalog.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
@@ -83,10 +87,29 @@ impl Catalog {
 
     /// The processes that were heard of within the last minute, oldest first.
     pub async fn replicas(&self) -> Result<Vec<Replica>, CatalogError> {
-        let query = format!(
-            "SELECT id, version, release, started_at, heartbeat_at FROM replicas WHERE heartbeat_at >= {} - $1 ORDER BY started_at, id",
-            self.reads.dialect.clock()
-        );
-        self.reads.all(&query, [micros(GONE).into()]).await
+        live(&self.reads.connection, self.reads.dialect).await
     }
+}
+
+/// The same, of a database that need not be of this version's schema: where nobody is noted, nobody is known.
+pub async fn live_replicas(url: &str) -> Result<Vec<Replica>, CatalogError> {
+    let (connection, dialect) = schema::look(url).await?;
+    let found = if schema::has_table(&connection, dialect, "replicas").await? {
+        live(&connection, dialect).await
+    } else {
+        Ok(Vec::new())
+    };
+    connection.close().await?;
+    found
+}
+
+async fn live(
+    connection: &DatabaseConnection,
+    dialect: Dialect,
+) -> Result<Vec<Replica>, CatalogError> {
+    let query = format!(
+        "SELECT id, version, release, started_at, heartbeat_at FROM replicas WHERE heartbeat_at >= {} - $1 ORDER BY started_at, id",
+        dialect.clock()
+    );
+    sql::all(connection, &query, [micros(GONE).into()]).await
 }

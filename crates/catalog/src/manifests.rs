@@ -96,7 +96,7 @@ impl Catalog {
             return Ok(Some(manifest));
         }
         let watch = cache.map(|cache| cache.watch(repository));
-        let bytes = self.memory.bytes(digest);
+        let bytes = self.memory.bytes(digest).await;
         let row: Option<ManifestRow> = self.reads.one("SELECT m.digest, m.media_type, CASE WHEN $3 THEN NULL ELSE m.payload END AS payload FROM repositories r \
              JOIN manifests m ON m.repository_id = r.id WHERE r.name = $1 AND m.digest = $2 AND m.state = 0",
             [

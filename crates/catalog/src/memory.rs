@@ -4,8 +4,9 @@
 //! rows at any moment: every tag, membership and manifest is asked for anew, in one statement, and only bytes are kept
 //! by their digest, which never change (decision 8). The statement leaves out the bytes that are here already.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use granary_oci::{Digest, RepositoryName, Tag};
 use moka::sync::Cache as Map;
@@ -19,6 +20,20 @@ const GUESSES: u64 = 50_000;
 /// What an entry costs beside its bytes, measured roughly.
 const ENTRY_BYTES: usize = 200;
 
+/// Bytes by digest that several processes share and that may vanish at any moment. A wrong answer is no harm: what comes
+/// is compared with its digest.
+#[async_trait]
+pub trait SharedContent: Send + Sync {
+    /// The bytes of `digest`, if they are there and come at once.
+    async fn get(&self, digest: &Digest) -> Option<Bytes>;
+
+    /// Keeps bytes; nobody waits for it.
+    fn put(&self, digest: &Digest, bytes: &Bytes);
+}
+
+/// Smaller bytes come with the row as fast as from anywhere.
+const WORTH_SHARING: usize = 2048;
+
 pub(crate) enum Memory {
     /// Rows, exact.
     Exact(Arc<Cache>),
@@ -30,6 +45,7 @@ pub(crate) struct Content {
     bytes: Map<Digest, Bytes>,
     /// Where a tag stood when it was last read: only a guess at which bytes the answer will need.
     guesses: Map<(RepositoryName, Tag), Digest>,
+    shared: OnceLock<Box<dyn SharedContent>>,
 }
 
 impl Memory {
@@ -42,6 +58,7 @@ impl Memory {
                 })
                 .build(),
             guesses: Map::new(GUESSES),
+            shared: OnceLock::new(),
         })
     }
 
@@ -53,18 +70,45 @@ impl Memory {
         }
     }
 
-    /// The bytes of `digest`.
-    pub(crate) fn bytes(&self, digest: &Digest) -> Option<Bytes> {
-        match self {
-            Self::Exact(_) => None,
-            Self::Content(content) => content.bytes.get(digest),
+    /// Lets other processes know what this one read, and the other way round.
+    pub(crate) fn share(&self, shared: Box<dyn SharedContent>) {
+        if let Self::Content(content) = self {
+            // Set once, when the process starts.
+            let _ = content.shared.set(shared);
         }
+    }
+
+    /// The bytes of `digest`.
+    pub(crate) async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
+        let Self::Content(content) = self else {
+            return None;
+        };
+        if let Some(bytes) = content.bytes.get(digest) {
+            return Some(bytes);
+        }
+        let bytes = content.shared.get()?.get(digest).await?;
+        if digest.algorithm().digest(&bytes) != *digest {
+            tracing::warn!(%digest, "shared bytes did not match their digest and were not used");
+            return None;
+        }
+        content.bytes.insert(*digest, bytes.clone());
+        Some(bytes)
     }
 
     /// Keeps the bytes of `digest`, which were compared with it when they were stored.
     pub(crate) fn keep(&self, digest: &Digest, bytes: &Bytes) {
         if let Self::Content(content) = self {
+            if content.bytes.contains_key(digest) {
+                return;
+            }
             content.bytes.insert(*digest, bytes.clone());
+            if let Some(shared) = content
+                .shared
+                .get()
+                .filter(|_| bytes.len() >= WORTH_SHARING)
+            {
+                shared.put(digest, bytes);
+            }
         }
     }
 

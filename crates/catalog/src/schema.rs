@@ -45,30 +45,32 @@ const MIGRATION_LOCK: i64 = 0x6772_616e_6172_7901;
 
 /// Reads where the schema of `url` stands, and changes nothing.
 pub async fn schema_status(url: &str) -> Result<SchemaStatus, CatalogError> {
-    let connection = Database::connect(options(url)).await?;
-    let found = status(&connection).await;
-    connection.close().await.ok();
+    let (connection, dialect) = look(url).await?;
+    let found = status(&connection, dialect).await;
+    connection.close().await?;
     found
 }
 
 /// Applies what is pending at `url`, as `serve` does when it starts.
 pub async fn schema_up(url: &str) -> Result<SchemaStatus, CatalogError> {
-    if url.starts_with("postgres") {
-        prepare_shared(url).await?;
-    } else {
-        let connection = Database::connect(options(url)).await?;
-        prepare(&connection).await?;
-        connection.close().await?;
+    let (connection, dialect) = look(url).await?;
+    match dialect {
+        Dialect::Postgres => prepare_shared(url).await?,
+        Dialect::Sqlite => prepare(&connection, dialect).await?,
     }
-    schema_status(url).await
+    let found = status(&connection, dialect).await;
+    connection.close().await?;
+    found
 }
 
-fn options(url: &str) -> sea_orm::ConnectOptions {
-    if url.starts_with("postgres") {
-        dialect::postgres_options(url, 1)
+/// One connection to `url`.
+pub(crate) async fn look(url: &str) -> Result<(DatabaseConnection, Dialect), CatalogError> {
+    let (options, dialect) = if url.starts_with("postgres") {
+        (dialect::postgres_options(url, 1), Dialect::Postgres)
     } else {
-        dialect::sqlite_options(url, 1)
-    }
+        (dialect::sqlite_options(url, 1), Dialect::Sqlite)
+    };
+    Ok((Database::connect(options).await?, dialect))
 }
 
 /// Migrates a PostgreSQL database, one process at a time.
@@ -80,14 +82,17 @@ pub(crate) async fn prepare_shared(url: &str) -> Result<(), CatalogError> {
     connection.execute_unprepared(patient).await?;
     let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
     connection.execute_unprepared(&lock).await?;
-    let prepared = prepare(&connection).await;
+    let prepared = prepare(&connection, Dialect::Postgres).await;
     connection.close().await?;
     prepared
 }
 
 /// Applies what is pending, unless the database is ahead of this version.
-pub(crate) async fn prepare(connection: &DatabaseConnection) -> Result<(), CatalogError> {
-    let found = status(connection).await?;
+pub(crate) async fn prepare(
+    connection: &DatabaseConnection,
+    dialect: Dialect,
+) -> Result<(), CatalogError> {
+    let found = status(connection, dialect).await?;
     if !found.is_usable() {
         return Err(CatalogError::Schema(format!(
             "the database has schema release {}, and this version of granary works with {} and {}: run a newer version",
@@ -114,12 +119,15 @@ pub(crate) async fn prepare(connection: &DatabaseConnection) -> Result<(), Catal
     Ok(())
 }
 
-async fn status(connection: &DatabaseConnection) -> Result<SchemaStatus, CatalogError> {
+async fn status(
+    connection: &DatabaseConnection,
+    dialect: Dialect,
+) -> Result<SchemaStatus, CatalogError> {
     let names: Vec<String> = Migrator::migrations()
         .iter()
         .map(|migration| migration.name().to_owned())
         .collect();
-    let applied = applied(connection).await?;
+    let applied = applied(connection, dialect).await?;
     let release = if applied.is_empty() {
         0
     } else {
@@ -146,28 +154,33 @@ async fn status(connection: &DatabaseConnection) -> Result<SchemaStatus, Catalog
     })
 }
 
-async fn applied(connection: &DatabaseConnection) -> Result<Vec<String>, CatalogError> {
-    let dialect = match connection.get_database_backend() {
-        backend if backend == Dialect::Postgres.backend() => Dialect::Postgres,
-        _ => Dialect::Sqlite,
-    };
-    let tables = match dialect {
+async fn applied(
+    connection: &DatabaseConnection,
+    dialect: Dialect,
+) -> Result<Vec<String>, CatalogError> {
+    if !has_table(connection, dialect, "seaql_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let query = "SELECT version FROM seaql_migrations ORDER BY version";
+    let rows: Vec<Applied> = sql::all(connection, query, []).await?;
+    Ok(rows.into_iter().map(|row| row.version).collect())
+}
+
+/// Whether the database has a table of that name.
+pub(crate) async fn has_table(
+    connection: &DatabaseConnection,
+    dialect: Dialect,
+    name: &str,
+) -> Result<bool, CatalogError> {
+    let query = match dialect {
         Dialect::Sqlite => {
-            "SELECT name AS version FROM sqlite_master WHERE type = 'table' AND name = 'seaql_migrations'"
+            "SELECT name AS version FROM sqlite_master WHERE type = 'table' AND name = $1"
         }
         Dialect::Postgres => {
             "SELECT table_name::text AS version FROM information_schema.tables \
-             WHERE table_schema = current_schema() AND table_name = 'seaql_migrations'"
+             WHERE table_schema = current_schema() AND table_name = $1"
         }
     };
-    if sql::one::<Applied>(connection, tables, []).await?.is_none() {
-        return Ok(Vec::new());
-    }
-    sql::all::<Applied>(
-        connection,
-        "SELECT version FROM seaql_migrations ORDER BY version",
-        [],
-    )
-    .await
-    .map(|rows| rows.into_iter().map(|row| row.version).collect())
+    let found: Option<Applied> = sql::one(connection, query, [name.into()]).await?;
+    Ok(found.is_some())
 }

@@ -60,6 +60,9 @@ impl Default for Rules {
     }
 }
 
+/// Pause between signs of life; a replica counts as gone after four of them.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// The registry: every use case, over one catalog and one store. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
@@ -111,6 +114,27 @@ impl Registry {
     /// The catalog, for health checks and figures.
     pub fn catalog(&self) -> &Catalog {
         &self.parts.catalog
+    }
+
+    /// Tells the processes that share the catalog that this one lives, until the future is dropped.
+    pub async fn beat_forever(&self, version: &'static str) {
+        let parts = &self.parts;
+        while parts.catalog.is_shared() {
+            if let Err(error) = parts.catalog.beat(&parts.replica, version).await {
+                tracing::warn!(%error, "this replica could not say that it lives");
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+    }
+
+    /// Tells them that it ends.
+    pub async fn leave(&self) {
+        if !self.parts.catalog.is_shared() {
+            return;
+        }
+        if let Err(error) = self.parts.catalog.leave(&self.parts.replica).await {
+            tracing::warn!(%error, "this replica could not say that it ends");
+        }
     }
 
     /// Waits until every task that was begun has ended.

@@ -16,6 +16,7 @@ const ADDRESS: &str = "an address and a port such as \"127.0.0.1:5000\"";
 const DURATION: &str = "a duration such as \"30s\", \"24h\" or \"400d\"";
 const SIZE: &str = "a number of bytes such as 65536 or \"64KiB\"";
 const PATH: &str = "a path";
+const ORIGIN: &str = "an origin such as \"https://s3.example.org\"";
 const SWITCH: &str = "true or false";
 
 /// Every key, in the order `granary config show` prints them.
@@ -33,14 +34,35 @@ pub(super) const KEYS: &[Key] = &[
         "server.trusted_proxies",
         "a list of addresses or blocks such as [\"10.0.0.0/8\"]",
     ),
-    key("database.url", "\"sqlite://PATH\""),
-    key("storage.kind", "\"fs\" or \"memory\""),
+    key(
+        "database.url",
+        "\"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"",
+    ),
+    key("database.max_connections", "a number of at least 1"),
+    key("storage.kind", "\"fs\", \"s3\" or \"memory\""),
     key(
         "storage.inline_max",
         "a number of bytes up to \"1MiB\", such as 65536 or \"64KiB\"",
     ),
     key("storage.fs.root", PATH),
     key("storage.fs.reserve", SIZE),
+    key("storage.s3.endpoint", ORIGIN),
+    key("storage.s3.public_endpoint", ORIGIN),
+    key("storage.s3.region", "a region such as \"us-east-1\""),
+    key("storage.s3.bucket", "the name of a bucket"),
+    key("storage.s3.prefix", "a text such as \"granary/\""),
+    key("storage.s3.access_key_id", "a text"),
+    key("storage.s3.secret_access_key", "a text"),
+    key("storage.s3.path_style", SWITCH),
+    key("storage.s3.redirect", SWITCH),
+    key("storage.s3.redirect_min", SIZE),
+    key(
+        "storage.s3.redirect_except",
+        "a list of namespaces such as [\"private\"]",
+    ),
+    key("storage.s3.presign_ttl", DURATION),
+    key("storage.s3.ca_file", PATH),
+    key("redis.url", "\"redis://:PASSWORD@HOST:PORT\""),
     key("uploads.expiry", DURATION),
     key("uploads.max_per_principal", "a number of at least 1"),
     key("gc.grace", DURATION),
@@ -124,7 +146,7 @@ mod tests {
         assert_eq!(nearest("sever.listen"), Some("server.listen"));
         assert_eq!(nearest("storage.reserve"), Some("storage.fs.reserve"));
         assert_eq!(nearest("storage.expiry"), Some("uploads.expiry"));
-        assert_eq!(nearest("redis.url"), None);
+        assert_eq!(nearest("mongo.uri"), None);
         assert_eq!(nearest("colour.scheme"), None);
     }
 

@@ -29,7 +29,7 @@ fn the_defaults_need_no_source() {
     let config = load_env(&[]).unwrap();
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:5000");
     assert_eq!(
-        config.database.url.path(),
+        config.database.url.path().unwrap(),
         Path::new("./granary-data/granary.db")
     );
     assert_eq!(config.storage.fs.root, Path::new("./granary-data/blobs"));
@@ -165,8 +165,8 @@ fn errors_of_a_file_name_line_key_and_remedy() {
             "/granary.toml, line 2: storage.inline_max: 2097152 bytes are more than 1MiB; expected a number of bytes up to \"1MiB\", such as 65536 or \"64KiB\"",
         ),
         (
-            "[storage]\nkind = 's3'",
-            "/granary.toml, line 2: storage.kind: unknown variant `s3`, expected `fs` or `memory`; expected \"fs\" or \"memory\"",
+            "[storage]\nkind = 'tape'",
+            "/granary.toml, line 2: storage.kind: unknown variant `tape`, expected one of `fs`, `s3`, `memory`; expected \"fs\", \"s3\" or \"memory\"",
         ),
         (
             "[gc]\ninterval = '0s'",
@@ -197,6 +197,36 @@ fn errors_of_a_file_name_line_key_and_remedy() {
 }
 
 #[test]
+fn secrets_of_back_ends_are_never_shown() {
+    let config = Config::load_from(
+        LoadOptions::default(),
+        [
+            (
+                "GRANARY_DATABASE__URL",
+                "postgres://granary:hunter2@db:5432/granary?options=hunter2",
+            ),
+            ("GRANARY_REDIS__URL", "redis://:hunter2@redis:6379"),
+            ("GRANARY_STORAGE__KIND", "s3"),
+            ("GRANARY_STORAGE__S3__BUCKET", "blobs"),
+            ("GRANARY_STORAGE__S3__ACCESS_KEY_ID", "id"),
+            ("GRANARY_STORAGE__S3__SECRET_ACCESS_KEY", "hunter2"),
+            ("GRANARY_STORAGE__S3__REDIRECT_EXCEPT", "a,b"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    )
+    .unwrap();
+    for shown in [
+        config.show().unwrap(),
+        config.to_json().unwrap().to_string(),
+        format!("{config:?}"),
+    ] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("postgres://***@db:5432/granary"), "{shown}");
+    }
+    assert_eq!(config.storage.s3.redirect_except.len(), 2);
+}
+
+#[test]
 fn errors_of_the_environment_name_the_variable() {
     for (name, value, expected) in [
         (
@@ -221,8 +251,23 @@ fn errors_of_the_environment_name_the_variable() {
         ),
         (
             "GRANARY_DATABASE__URL",
-            "postgres://granary:hunter2@db/granary",
-            "environment variable GRANARY_DATABASE__URL: database.url: the database kind \"postgres\" is not known; expected \"sqlite://PATH\"",
+            "mysql://granary:hunter2@db/granary",
+            "environment variable GRANARY_DATABASE__URL: database.url: the database kind \"mysql\" is not known; expected \"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"",
+        ),
+        (
+            "GRANARY_DATABASE__URL",
+            "postgres://granary:hunter2@db",
+            "environment variable GRANARY_DATABASE__URL: database.url: this URL names no database; expected \"sqlite://PATH\" or \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\"",
+        ),
+        (
+            "GRANARY_STORAGE__KIND",
+            "s3",
+            "storage.s3.bucket: storage.kind = \"s3\" needs a bucket",
+        ),
+        (
+            "GRANARY_STORAGE__S3__SECRET_ACCESS_KEY",
+            "hunter2",
+            "storage.s3.access_key_id: access_key_id and secret_access_key go together; without both, the environment's credentials are used",
         ),
     ] {
         assert_eq!(load_env(&[(name, value)]).unwrap_err(), expected);

@@ -148,21 +148,23 @@ impl FromStr for SecretUrl {
 
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let authority = self
-            .0
-            .authority()
-            .map_or("", |authority| authority.as_str());
-        write!(f, "{}://", self.0.scheme_str().unwrap_or_default())?;
-        match authority.rsplit_once('@') {
-            Some((_, host)) => write!(f, "***@{host}")?,
-            None => f.write_str(authority)?,
-        }
-        f.write_str(self.0.path())?;
-        if self.0.query().is_some() {
-            f.write_str("?***")?;
-        }
-        Ok(())
+        write_hidden(&self.0, f)
     }
+}
+
+/// Writes a URL without what may be secret in it.
+fn write_hidden(uri: &Uri, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    write!(f, "{}://", uri.scheme_str().unwrap_or_default())?;
+    match authority.rsplit_once('@') {
+        Some((_, host)) => write!(f, "***@{host}")?,
+        None => f.write_str(authority)?,
+    }
+    f.write_str(uri.path())?;
+    if uri.query().is_some() {
+        f.write_str("?***")?;
+    }
+    Ok(())
 }
 
 impl fmt::Debug for SecretUrl {
@@ -176,14 +178,22 @@ impl fmt::Debug for SecretUrl {
 pub enum DatabaseUrl {
     /// `sqlite://PATH`: a file, created when it is missing.
     Sqlite(PathBuf),
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: a database, which must exist.
+    Postgres(ServiceUrl),
 }
 
 impl DatabaseUrl {
-    /// The database file.
-    pub fn path(&self) -> &Path {
+    /// The database file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::Sqlite(path) => path,
+            Self::Sqlite(path) => Some(path),
+            Self::Postgres(_) => None,
         }
+    }
+
+    /// Whether other processes may use it too.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Postgres(_))
     }
 }
 
@@ -197,6 +207,13 @@ impl FromStr for DatabaseUrl {
                 "options after \"?\" are not taken from the URL",
             )),
             Some(("sqlite", path)) => Ok(Self::Sqlite(path.into())),
+            Some(("postgres" | "postgresql", _)) => {
+                let url: ServiceUrl = text.parse()?;
+                if url.0.path().len() < 2 {
+                    return Err(BadValue::new("this URL names no database"));
+                }
+                Ok(Self::Postgres(url))
+            }
             Some((scheme, _)) => Err(BadValue::new(format!(
                 "the database kind \"{scheme}\" is not known"
             ))),
@@ -209,7 +226,135 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(url) => fmt::Display::fmt(url, f),
         }
+    }
+}
+
+/// The URL of a back end, which may hold credentials: whatever prints it shows `***` in their place.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceUrl(Uri);
+
+impl ServiceUrl {
+    /// The URL with its credentials, for the one call that needs it.
+    pub fn expose(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl FromStr for ServiceUrl {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = || {
+            BadValue::new(
+                "this is no URL with a host; percent-encode what is special in a password",
+            )
+        };
+        let uri: Uri = text.parse().map_err(|_| bad())?;
+        if uri.scheme().is_none() || uri.host().is_none_or(str::is_empty) {
+            return Err(bad());
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl fmt::Display for ServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hidden(&self.0, f)
+    }
+}
+
+impl fmt::Debug for ServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where an S3 server is: an `http://` or `https://` origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(PublicUrl);
+
+impl Endpoint {
+    /// `scheme://host[:port]`.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let bad = || BadValue::new("this is no http:// or https:// origin without a path");
+        text.parse().map(Self).map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The first segment of repository names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Namespace {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        match text.parse::<granary_oci::RepositoryName>() {
+            Ok(_) if !text.contains('/') => Ok(Self(text.to_owned())),
+            _ => Err(BadValue::new(format!(
+                "\"{text}\" is not the name of a namespace"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one call that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 

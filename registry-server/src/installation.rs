@@ -8,14 +8,14 @@ use std::{
 };
 
 use anyhow::Context;
-use granary_blobs::{BlobStore, FileStore, MemoryStore};
+use granary_blobs::{BlobStore, FileStore, MemoryStore, S3Store};
 use granary_catalog::Catalog;
-use granary_registry::{Registry, Rules};
+use granary_registry::{Redirect, Registry, Rules};
 
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{Config, DatabaseUrl, StorageKind, Untagged},
+    config::{self, Config, DatabaseUrl, StorageKind, Untagged},
     redis::RedisContent,
 };
 
@@ -139,7 +139,28 @@ async fn open_store(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Bo
             }
             Ok(Box::new(store))
         }
-        StorageKind::S3 => anyhow::bail!("storage.kind = \"s3\" is not built in yet"),
+        StorageKind::S3 => {
+            let s3 = &config.storage.s3;
+            let store = S3Store::open(bucket(s3)).await;
+            Ok(Box::new(store.with_context(|| {
+                format!("the bucket \"{}\" cannot be used", s3.bucket)
+            })?))
+        }
+    }
+}
+
+fn bucket(config: &config::S3Config) -> granary_blobs::S3Config {
+    let text = |endpoint: &config::Endpoint| endpoint.as_str().to_owned();
+    let secret = config.secret_access_key.as_ref();
+    granary_blobs::S3Config {
+        endpoint: config.endpoint.as_ref().map(text),
+        public_endpoint: config.public_endpoint.as_ref().map(text),
+        prefix: config.prefix.clone(),
+        access_key_id: config.access_key_id.clone(),
+        secret_access_key: secret.map(|secret| secret.expose().to_owned().into()),
+        path_style: config.path_style,
+        ca_file: config.ca_file.clone(),
+        ..granary_blobs::S3Config::new(&config.region, &config.bucket)
     }
 }
 
@@ -193,6 +214,22 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
+/// How far the clock of an S3 server may be behind ours.
+const CLOCKS: Duration = Duration::from_secs(5);
+
+fn redirect(storage: &config::StorageConfig) -> Option<Redirect> {
+    let s3 = &storage.s3;
+    (storage.kind == StorageKind::S3 && s3.redirect).then(|| Redirect {
+        min: s3.redirect_min,
+        except: s3
+            .redirect_except
+            .iter()
+            .map(|name| name.as_str().to_owned())
+            .collect(),
+        lifetime: s3.presign_ttl,
+    })
+}
+
 fn rules(config: &Config) -> Rules {
     Rules {
         inline_max: usize::try_from(config.storage.inline_max).unwrap_or(usize::MAX),
@@ -206,7 +243,8 @@ fn rules(config: &Config) -> Rules {
         uploads_per_principal: config.uploads.max_per_principal.get().into(),
         sparse: config.policy.sparse,
         delete: config.policy.delete,
-        read_grace: Duration::from_secs(60),
+        read_grace: Duration::from_secs(60).max(config.storage.s3.presign_ttl + CLOCKS),
+        redirect: redirect(&config.storage),
         ..Rules::default()
     }
 }

@@ -91,12 +91,7 @@ async fn errors_in_the_environment_name_the_variable() {
 /// Decision 34: what is not built yet is not known either.
 #[tokio::test]
 async fn keys_and_commands_to_come_are_unknown() {
-    for key in [
-        "redis.url",
-        "search.kind",
-        "auth.anonymous",
-        "storage.s3.bucket",
-    ] {
+    for key in ["search.kind", "auth.anonymous"] {
         let (section, name) = key.rsplit_once('.').unwrap();
         let ran = check(
             &format!("[{section}]\n{name} = \"x\"\n"),

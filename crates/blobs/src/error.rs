@@ -1,7 +1,8 @@
 //! What can go wrong in a store.
 
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -61,6 +62,9 @@ pub enum StoreError {
     /// The system refused.
     #[error(transparent)]
     Io(#[from] IoFailure),
+    /// A server that holds the objects refused or could not be reached.
+    #[error(transparent)]
+    Remote(#[from] RemoteFailure),
 }
 
 /// What the system refused, and where.
@@ -75,10 +79,69 @@ pub struct IoFailure {
     pub source: io::Error,
 }
 
+/// What a server refused, in texts that hold neither credentials nor addresses that let anybody in.
+#[derive(Clone, Debug)]
+pub struct RemoteFailure {
+    /// What was tried, such as "sending a part of".
+    pub action: &'static str,
+    /// The object, if it was about one.
+    pub key: Option<ObjectKey>,
+    /// HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// The server's name for the error, such as `AccessDenied`.
+    pub code: Option<String>,
+    /// The server's words, or what kept it from answering.
+    pub reason: String,
+    /// Whether trying again later may help.
+    pub transient: bool,
+}
+
+impl RemoteFailure {
+    /// A failure that no answer tells and no repetition mends.
+    pub(crate) fn new(action: &'static str, key: Option<&ObjectKey>, reason: String) -> Self {
+        Self {
+            action,
+            key: key.cloned(),
+            status: None,
+            code: None,
+            reason,
+            transient: false,
+        }
+    }
+}
+
+impl fmt::Display for RemoteFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.action)?;
+        if let Some(key) = &self.key {
+            write!(f, " object {key}")?;
+        }
+        f.write_str(" failed: ")?;
+        match (self.status, &self.code) {
+            (Some(status), Some(code)) => write!(f, "{status} {code}: ")?,
+            (Some(status), None) => write!(f, "{status}: ")?,
+            (None, Some(code)) => write!(f, "{code}: ")?,
+            (None, None) => {}
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+impl Error for RemoteFailure {}
+
 impl StoreError {
-    /// Whether the back end was away, so that the same may succeed in a moment.
+    /// Whether the same may succeed later without anybody doing anything: the edge answers 503 instead of 500.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unsaved { .. })
+        match self {
+            Self::Remote(failure) => failure.transient,
+            Self::Busy { .. } | Self::Unsaved { .. } => true,
+            Self::Missing { .. }
+            | Self::Full { .. }
+            | Self::Damaged { .. }
+            | Self::Poisoned { .. }
+            | Self::Superseded { .. }
+            | Self::Io(_) => false,
+        }
     }
 
     /// Makes an error of the system's answer; for `map_err`.

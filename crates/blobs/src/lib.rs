@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod key;
 mod memory;
+mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
@@ -18,10 +19,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
-pub use error::{IoFailure, StoreError};
+pub use error::{IoFailure, RemoteFailure, StoreError};
 pub use file::FileStore;
 pub use key::{ObjectKey, ObjectKeyError};
 pub use memory::MemoryStore;
+pub use s3::{DEFAULT_BUDGET, DEFAULT_PARALLEL, LEAST_BUDGET, S3Config, S3Store, Secret};
 
 /// The bytes of a read, in order. After an error nothing follows.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;

@@ -83,6 +83,26 @@ impl Registry {
         }
     }
 
+    /// The address at which the store itself serves the blob, if pulls of it are sent on.
+    pub async fn blob_link(
+        &self,
+        repository: &RepositoryName,
+        blob: &StoredBlob,
+    ) -> Result<Option<String>, RegistryError> {
+        let Some(redirect) = &self.parts.rules.redirect else {
+            return Ok(None);
+        };
+        let BlobPlace::Object(key) = &blob.place else {
+            return Ok(None);
+        };
+        let namespace = repository.namespace();
+        if blob.size < redirect.min || redirect.except.iter().any(|name| name == namespace) {
+            return Ok(None);
+        }
+        let key = parse_key(key)?;
+        Ok(self.parts.store.link(&key, redirect.lifetime).await?)
+    }
+
     /// Removes a blob from `repository`, at once; refused while a manifest there refers to it.
     pub async fn delete_blob(
         &self,

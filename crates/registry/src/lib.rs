@@ -25,6 +25,6 @@ pub use granary_catalog::{
 };
 pub use maintenance::{Maintenance, MaintenanceReport, Progress};
 pub use manifests::{ManifestRequest, PutManifest};
-pub use registry::{OpenError, Registry, Rules, Untagged};
+pub use registry::{OpenError, Redirect, Registry, Rules, Untagged};
 pub use scrub::{Damage, ScrubReport};
 pub use uploads::{BodyError, Chunk, UploadStatus};

@@ -40,6 +40,19 @@ pub struct Rules {
     pub sparse: bool,
     /// Whether anything may be deleted through the API.
     pub delete: bool,
+    /// Which pulls are sent on to the store, if any.
+    pub redirect: Option<Redirect>,
+}
+
+/// Which pulls are sent on to the store by addresses that need no leave of ours (decision 10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Smaller blobs are not, in bytes.
+    pub min: u64,
+    /// Namespaces whose blobs are not.
+    pub except: Vec<String>,
+    /// How long an address is good. Objects outlive their rows by at least that.
+    pub lifetime: Duration,
 }
 
 impl Default for Rules {
@@ -56,6 +69,7 @@ impl Default for Rules {
             silence: Duration::from_secs(10),
             sparse: false,
             delete: true,
+            redirect: None,
         }
     }
 }

@@ -107,10 +107,10 @@ impl Default for FsConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
     /// Where the server is; without it, Amazon's address of the region.
-    #[serde(with = "optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "optional_text")]
     pub endpoint: Option<Endpoint>,
     /// Where clients reach it, for redirects; without it, `endpoint`.
-    #[serde(with = "optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "optional_text")]
     pub public_endpoint: Option<Endpoint>,
     /// The region that requests are signed for.
     pub region: String,
@@ -119,10 +119,9 @@ pub struct S3Config {
     /// What every key in the bucket begins with.
     pub prefix: String,
     /// The key that requests are signed with; without it, the environment's credentials.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
     /// Its secret.
-    #[serde(with = "optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "optional_text")]
     pub secret_access_key: Option<Secret>,
     /// Whether the bucket stands in the path instead of the host's name.
     pub path_style: bool,
@@ -138,7 +137,6 @@ pub struct S3Config {
     #[serde(with = "period")]
     pub presign_ttl: Duration,
     /// Certificates of authorities to trust beside the system's, as PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }
 
@@ -167,6 +165,6 @@ impl Default for S3Config {
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
     /// Where it is; without it, nothing is shared but the catalog.
-    #[serde(with = "optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "optional_text")]
     pub url: Option<ServiceUrl>,
 }

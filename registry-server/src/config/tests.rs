@@ -141,8 +141,8 @@ fn errors_of_a_file_name_line_key_and_remedy() {
             "/granary.toml, line 2: sever.listen: this key is not known; did you mean server.listen?",
         ),
         (
-            "[redis]",
-            "/granary.toml, line 1: redis: this key is not known; `granary config show` lists those there are",
+            "[mongo]",
+            "/granary.toml, line 1: mongo: this key is not known; `granary config show` lists those there are",
         ),
         (
             "[storage.s3]\nbucket = 'b'",
@@ -262,12 +262,12 @@ fn errors_of_the_environment_name_the_variable() {
         (
             "GRANARY_STORAGE__KIND",
             "s3",
-            "storage.s3.bucket: storage.kind = \"s3\" needs a bucket",
+            "default: storage.s3.bucket: storage.kind = \"s3\" needs a bucket",
         ),
         (
             "GRANARY_STORAGE__S3__SECRET_ACCESS_KEY",
             "hunter2",
-            "storage.s3.access_key_id: access_key_id and secret_access_key go together; without both, the environment's credentials are used",
+            "default: storage.s3.access_key_id: access_key_id and secret_access_key go together; without both, the environment's credentials are used",
         ),
     ] {
         assert_eq!(load_env(&[(name, value)]).unwrap_err(), expected);

@@ -70,6 +70,7 @@ pub(crate) async fn head_blob(
     responses(
         (status = 200, description = "the bytes", content_type = "application/octet-stream"),
         (status = 206, description = "the bytes asked for"),
+        (status = 307, description = "the bytes are at `Location`, in the object store, for a moment"),
         (status = 304, description = "the client has it"),
         (status = 400, description = "no digest", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
@@ -95,6 +96,12 @@ pub(crate) async fn get_blob(
         Some(range) if current => RangeSet::parse(range, blob.size).map_err(Refusal::ReadRange)?,
         _ => RangeSet::Whole,
     };
+    // A store serves one range, and a client repeats its header at the new address.
+    if !matches!(ranges, RangeSet::Several(_))
+        && let Some(address) = call.registry().blob_link(repository, &blob).await?
+    {
+        return Ok(sent_on(&digest, &address));
+    }
     match ranges {
         RangeSet::Several(ranges) => several(call, &digest, &blob, &ranges).await,
         RangeSet::Whole if blob.size == 0 => {
@@ -115,6 +122,15 @@ pub(crate) async fn get_blob(
             Ok(with_body(answer, range.length(), body))
         }
     }
+}
+
+/// 307 to the store. The address lets anybody in for a moment, so nothing keeps this answer.
+fn sent_on(digest: &Digest, address: &str) -> HttpResponse {
+    let mut answer = headers(StatusCode::TEMPORARY_REDIRECT, digest);
+    answer
+        .insert_header((header::LOCATION, address))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    answer.finish()
 }
 
 /// end-10: the repository no longer holds the blob.

@@ -1,0 +1,118 @@
+//! How an object comes to be: in one request, or joined of its parts, and looked at before anybody relies on it.
+//!
+//! A session may have had a writer before, which was superseded but does not know it yet. What it still does cannot
+//! harm an object that was acknowledged: it puts an object only where there is none, or in the place of exactly the
+//! one it saw after its ledger said that the session is its own; and parts are joined once, after which their upload
+//! is unknown.
+
+use super::{
+    bucket::{Joined, Place, Put},
+    writer::S3Writer,
+};
+use crate::{RemoteFailure, StoreError};
+
+/// How often the place of an object may have changed under a writer before it gives up.
+const TRIES: usize = 4;
+
+impl S3Writer {
+    /// Makes the object of everything taken in.
+    pub(super) async fn end(&mut self) -> Result<(), StoreError> {
+        if self.multipart.is_none() {
+            return self.put().await;
+        }
+        if self.gathered() > 0 {
+            self.send_part().await?;
+        }
+        self.settle().await?;
+        let Some(multipart) = self
+            .multipart
+            .take_if(|multipart| multipart.parts.is_empty())
+        else {
+            return self.join().await;
+        };
+        // An empty object, begun by a writer before: no parts cannot be joined, and nobody may join others later.
+        self.bucket.abort(&self.key, &multipart.upload).await?;
+        self.put().await
+    }
+
+    /// Puts the object in one request.
+    async fn put(&mut self) -> Result<(), StoreError> {
+        let part = self.take_part().seal();
+        let mut place = Place::Free;
+        for _ in 0..TRIES {
+            let put = self
+                .bucket
+                .put(&self.key, &part, &self.name, &place)
+                .await?;
+            let head = self.bucket.head(&self.key).await?;
+            if let Put::Done = put {
+                let found = head.map(|head| head.length);
+                return self.compare(found);
+            }
+            place = match head {
+                None => Place::Free,
+                // An attempt whose answer was lost.
+                Some(head) if head.writer.as_ref() == Some(&self.name) => {
+                    return self.compare(Some(head.length));
+                }
+                Some(head) => {
+                    let etag = head.etag.ok_or_else(|| {
+                        self.broken("an object without an ETag is in its place".to_owned())
+                    })?;
+                    // It was put by a writer before us: a crash came between its last step and ours.
+                    self.ledger.save(&self.durable()).await?;
+                    Place::Holds(etag)
+                }
+            };
+        }
+        Err(self.broken("others keep writing it".to_owned()))
+    }
+
+    /// Joins the parts.
+    async fn join(&mut self) -> Result<(), StoreError> {
+        // A writer that was superseded learns it here at the latest. With this checkpoint another one can do the same
+        // again if the answer, or this process, is lost.
+        self.ledger.save(&self.durable()).await?;
+        let Some(multipart) = &self.multipart else {
+            return Ok(());
+        };
+        let joined = self.bucket.join(&self.key, multipart).await?;
+        let head = self.bucket.head(&self.key).await?;
+        let Joined::Unclear(failure) = joined else {
+            return self.compare(head.map(|head| head.length));
+        };
+        let Some(head) = head.filter(|head| head.length == self.offset) else {
+            return Err(match failure.code.as_deref() {
+                Some("NoSuchUpload") => StoreError::Missing {
+                    key: self.key.clone(),
+                },
+                _ => failure.into(),
+            });
+        };
+        // The same length is not enough: another writer may have joined other parts.
+        let ours = match head.crc {
+            Some(crc) => crc == multipart.crc(),
+            None => head.etag.is_some() && head.etag == multipart.etag(),
+        };
+        if ours { Ok(()) } else { Err(failure.into()) }
+    }
+
+    /// The object has the length that is to be acknowledged.
+    fn compare(&self, found: Option<u64>) -> Result<(), StoreError> {
+        match found {
+            Some(found) if found == self.offset => Ok(()),
+            Some(found) => Err(StoreError::Damaged {
+                key: self.key.clone(),
+                expected: self.offset,
+                found,
+            }),
+            None => Err(StoreError::Missing {
+                key: self.key.clone(),
+            }),
+        }
+    }
+
+    fn broken(&self, reason: String) -> StoreError {
+        RemoteFailure::new("writing", Some(&self.key), reason).into()
+    }
+}

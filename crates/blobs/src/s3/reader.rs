@@ -1,0 +1,153 @@
+//! The way of a read: one request for the range, and another one for the rest each time the stream breaks.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+use futures_util::stream;
+use granary_oci::ByteRange;
+use tokio::time::{sleep, timeout};
+
+use super::{
+    bucket::Bucket,
+    config::STANDSTILL,
+    failure::{failed, status},
+};
+use crate::{BlobStream, ObjectKey, RemoteFailure, StoreError};
+
+/// How often in a row a stream is taken up again without a byte in between.
+const RETRIES: u32 = 4;
+
+/// How long is waited before that, times the number of failures.
+const PAUSE: Duration = Duration::from_millis(100);
+
+const ACTION: &str = "reading";
+
+/// A read that is under way.
+struct Reading {
+    bucket: Arc<Bucket>,
+    key: ObjectKey,
+    body: ByteStream,
+    /// The object must stay this one.
+    etag: Option<String>,
+    /// What is still to come.
+    rest: ByteRange,
+    failures: u32,
+}
+
+/// Streams exactly `range`.
+pub(super) async fn stream(
+    bucket: &Arc<Bucket>,
+    key: &ObjectKey,
+    range: ByteRange,
+) -> Result<BlobStream, StoreError> {
+    let (body, etag) = open(bucket, key, range, None).await?;
+    let reading = Reading {
+        bucket: Arc::clone(bucket),
+        key: key.clone(),
+        body,
+        etag,
+        rest: range,
+        failures: 0,
+    };
+    Ok(Box::pin(stream::try_unfold(Some(reading), next)))
+}
+
+/// Asks for `range`; the object must have ETag `etag`, if that is known.
+async fn open(
+    bucket: &Bucket,
+    key: &ObjectKey,
+    range: ByteRange,
+    etag: Option<&str>,
+) -> Result<(ByteStream, Option<String>), StoreError> {
+    let answer = bucket
+        .client
+        .get_object()
+        .bucket(&bucket.name)
+        .key(bucket.path(key))
+        .range(format!("bytes={}-{}", range.first, range.last))
+        .set_if_match(etag.map(str::to_owned))
+        .send()
+        .await;
+    let damaged = |found| StoreError::Damaged {
+        key: key.clone(),
+        expected: range.last.saturating_add(1),
+        found,
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Err(match status(&error) {
+                Some(404) => StoreError::Missing { key: key.clone() },
+                // The range lies behind the end.
+                Some(416) => match bucket.head(key).await? {
+                    Some(head) => damaged(head.length),
+                    None => StoreError::Missing { key: key.clone() },
+                },
+                _ => failed(ACTION, Some(key))(error),
+            });
+        }
+    };
+    if answer.content_length() != i64::try_from(range.length()).ok() {
+        // "bytes 0-99/100": the server cuts a range at the end of the object.
+        let total = answer
+            .content_range()
+            .and_then(|range| range.rsplit_once('/'))
+            .and_then(|(_, total)| total.parse().ok());
+        return Err(damaged(total.unwrap_or(0)));
+    }
+    Ok((answer.body, answer.e_tag))
+}
+
+/// The next piece, and what is left to read after it.
+async fn next(reading: Option<Reading>) -> Result<Option<(Bytes, Option<Reading>)>, StoreError> {
+    let Some(mut reading) = reading else {
+        return Ok(None);
+    };
+    loop {
+        let reason = match timeout(STANDSTILL, reading.body.next()).await {
+            Ok(Some(Ok(piece))) if piece.is_empty() => continue,
+            Ok(Some(Ok(piece))) => return Ok(Some(reading.took(piece))),
+            Ok(Some(Err(error))) => error.to_string(),
+            Ok(None) => "the stream ended early".to_owned(),
+            Err(_) => "the stream stood still".to_owned(),
+        };
+        reading.resume(reason).await?;
+    }
+}
+
+impl Reading {
+    /// Counts a piece.
+    fn took(mut self, mut piece: Bytes) -> (Bytes, Option<Self>) {
+        let left = self.rest.length();
+        if piece.len() as u64 >= left {
+            // The HTTP layer never gives more than was announced; were it to, nobody gets to see it.
+            piece.truncate(left as usize);
+            return (piece, None);
+        }
+        self.rest.first += piece.len() as u64;
+        self.failures = 0;
+        (piece, Some(self))
+    }
+
+    /// Asks again for what is still to come.
+    async fn resume(&mut self, mut reason: String) -> Result<(), StoreError> {
+        while self.failures < RETRIES {
+            self.failures += 1;
+            sleep(PAUSE * self.failures).await;
+            match open(&self.bucket, &self.key, self.rest, self.etag.as_deref()).await {
+                Ok((body, _)) => {
+                    self.body = body;
+                    return Ok(());
+                }
+                Err(error) if error.is_transient() => reason = error.to_string(),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RemoteFailure {
+            transient: true,
+            ..RemoteFailure::new(ACTION, Some(&self.key), reason)
+        }
+        .into())
+    }
+}

@@ -1,0 +1,15 @@
+//! The store in a bucket, on two real servers of different make.
+
+mod servers;
+mod uploads;
+
+use granary_blobs::suite;
+use servers::{Bucket, everywhere};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_passes_the_suite() {
+    everywhere(|bucket: Bucket| async move {
+        suite::run(&bucket.store().await).await;
+    })
+    .await;
+}

@@ -270,6 +270,9 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             Value::Null,
         ),
         RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
+        RegistryError::Store(error) if error.is_transient() => {
+            (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
+        }
         RegistryError::Catalog(_) | RegistryError::Store(_) | RegistryError::Internal(_) => {
             (Status::INTERNAL_SERVER_ERROR, Code::Unknown, Value::Null)
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use granary_blobs::StoreError;
 use granary_catalog::{BlobPlace, ScrubItem, ScrubKind};
 
 use crate::{Progress, Registry, RegistryError, blobs::parse_key, receive::re_read};
@@ -107,7 +108,12 @@ impl Registry {
                     }
                     Some(length) => match re_read(&self.parts, &key, length, algorithm).await {
                         Ok(actual) => actual,
-                        Err(RegistryError::Store(error)) => return Ok(Some(error.to_string())),
+                        // A server that does not answer says nothing about the bytes.
+                        Err(RegistryError::Store(error))
+                            if !matches!(error, StoreError::Remote(_)) =>
+                        {
+                            return Ok(Some(error.to_string()));
+                        }
                         Err(error) => return Err(error),
                     },
                 }

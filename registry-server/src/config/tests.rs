@@ -145,8 +145,8 @@ fn errors_of_a_file_name_line_key_and_remedy() {
             "/granary.toml, line 1: mongo: this key is not known; `granary config show` lists those there are",
         ),
         (
-            "[storage.s3]\nbucket = 'b'",
-            "/granary.toml, line 2: storage.s3.bucket: this key is not known; `granary config show` lists those there are",
+            "[search]\nkind = 'embedded'",
+            "/granary.toml, line 2: search.kind: this key is not known; did you mean storage.kind?",
         ),
         (
             "server = 3",

@@ -19,7 +19,7 @@ use super::{
     config::ANSWER,
     failure::{failed, status},
     part::Part,
-    state::{Multipart, StoredPart, fits_etag, fits_upload},
+    state::{Multipart, StoredPart, fits_etag, fits_upload, is_joined_etag},
 };
 use crate::{ObjectKey, RemoteFailure, StoreError};
 
@@ -49,6 +49,19 @@ pub(super) struct Head {
     pub(super) writer: Option<String>,
     /// The CRC-32C of all its bytes, if the server keeps it.
     pub(super) crc: Option<u32>,
+}
+
+impl Head {
+    /// Whether the object was joined of exactly these parts, if the server lets us see that.
+    pub(super) fn is_joined_of(&self, multipart: &Multipart) -> Option<bool> {
+        if let Some(crc) = self.crc {
+            return Some(crc == multipart.crc());
+        }
+        // An ETag of another form than that of joined objects follows rules of its own.
+        let etag = self.etag.as_ref()?;
+        let expected = multipart.etag()?;
+        is_joined_etag(etag).then(|| *etag == expected)
+    }
 }
 
 /// What must be true of the present object for a new one to take its place.

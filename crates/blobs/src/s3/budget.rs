@@ -13,6 +13,9 @@
 //! Among those who wait, the one that has gathered most goes first, since it gives back soonest; having sent its part
 //! it is the last again, so each one's turn comes.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -102,6 +105,15 @@ impl Books {
             available += account.gathered;
             fits
         })
+    }
+
+    /// Notes what a part needs before it can be sent. Known before its first block is handed out: a part that seems to
+    /// need nothing would take what another one was promised.
+    fn needs(&mut self, upload: u64, least: u64) {
+        if let Some(account) = self.uploads.get_mut(&upload) {
+            // A tail in front may leave a block partly empty.
+            account.least = blocks(least) + 1;
+        }
     }
 
     fn grant(&mut self, upload: u64) {
@@ -229,12 +241,8 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Starts a part that could be sent with `least` bytes.
-    pub(super) fn part(&self, least: u64) -> Hold {
-        if let Some(account) = self.budget.books().uploads.get_mut(&self.upload) {
-            // A tail in front may leave a block partly empty.
-            account.least = blocks(least) + 1;
-        }
+    /// Starts a part.
+    pub(super) fn part(&self) -> Hold {
         Hold {
             grants: Grant {
                 budget: Arc::clone(&self.budget),
@@ -245,9 +253,10 @@ impl Share {
         }
     }
 
-    /// One block, if there is one to spare and nobody waits.
-    pub(super) fn try_take(&self) -> Option<Grant> {
+    /// One block for a part that can be sent from `least` bytes on, if there is one to spare and nobody waits.
+    pub(super) fn try_take(&self, least: u64) -> Option<Grant> {
         let mut books = self.budget.books();
+        books.needs(self.upload, least);
         if !books.waiters.is_empty() || !books.may_grant(self.upload, self.budget.total) {
             return None;
         }
@@ -255,12 +264,13 @@ impl Share {
         Some(Grant::new(&self.budget, self.upload))
     }
 
-    /// One block, as soon as it is this upload's turn.
-    pub(super) async fn take(&self) -> Grant {
+    /// The same, as soon as it is this upload's turn.
+    pub(super) async fn take(&self, least: u64) -> Grant {
         loop {
             let (sender, receiver) = oneshot::channel();
             {
                 let mut books = self.budget.books();
+                books.needs(self.upload, least);
                 let ticket = books.next;
                 books.next += 1;
                 books.waiters.push(Waiter {
@@ -393,84 +403,5 @@ impl Drop for Buffer {
             bytes.clear();
             books.spare.push(bytes);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::{task::JoinSet, time::timeout};
-
-    use super::*;
-
-    const LEAST: usize = 20;
-
-    fn least() -> u64 {
-        (LEAST * BLOCK) as u64
-    }
-
-    #[tokio::test]
-    async fn half_filled_parts_do_not_block_each_other() {
-        let budget = Budget::new(32 * BLOCK);
-        let mut uploads = JoinSet::new();
-        for _ in 0..40 {
-            let budget = Arc::clone(&budget);
-            uploads.spawn(async move {
-                let share = budget.join();
-                for _ in 0..5 {
-                    let mut hold = share.part(least());
-                    while hold.blocks() < LEAST {
-                        hold.add(share.take().await);
-                        assert!(budget.in_use() <= 32 * BLOCK);
-                        tokio::task::yield_now().await;
-                    }
-                    hold.sent();
-                    tokio::task::yield_now().await;
-                }
-            });
-        }
-        let all = timeout(Duration::from_secs(60), uploads.join_all()).await;
-        assert!(all.is_ok(), "the uploads wait for each other");
-        assert_eq!(budget.in_use(), 0);
-    }
-
-    #[tokio::test]
-    async fn parts_on_their_way_leave_room_for_others() {
-        let budget = Budget::new(80 * BLOCK);
-        let greedy = budget.join();
-        let mut sent = Vec::new();
-        'greedy: loop {
-            let mut hold = greedy.part(least());
-            while hold.blocks() < LEAST {
-                let Some(grant) = greedy.try_take() else {
-                    break 'greedy;
-                };
-                hold.add(grant);
-            }
-            hold.sent();
-            sent.push(hold);
-        }
-        assert!(sent.len() > 1);
-        let other = budget.join();
-        let _part = other.part(least());
-        assert!(other.try_take().is_some());
-    }
-
-    #[tokio::test]
-    async fn who_stops_waiting_holds_up_nobody() {
-        let budget = Budget::new(4 * BLOCK);
-        let (first, second) = (budget.join(), budget.join());
-        let mut hold = first.part(BLOCK as u64);
-        for _ in 0..4 {
-            hold.add(first.take().await);
-        }
-        let _part = second.part(BLOCK as u64);
-        let gone = timeout(Duration::from_millis(10), second.take()).await;
-        assert!(gone.is_err());
-        drop(hold);
-        assert!(second.try_take().is_some());
-        drop((first, second));
-        assert_eq!(budget.in_use(), 0);
     }
 }

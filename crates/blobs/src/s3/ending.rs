@@ -78,23 +78,25 @@ impl S3Writer {
         };
         let joined = self.bucket.join(&self.key, multipart).await?;
         let head = self.bucket.head(&self.key).await?;
-        let Joined::Unclear(failure) = joined else {
-            return self.compare(head.map(|head| head.length));
-        };
-        let Some(head) = head.filter(|head| head.length == self.offset) else {
-            return Err(match failure.code.as_deref() {
-                Some("NoSuchUpload") => StoreError::Missing {
+        // The same length is not enough: a writer that was superseded in this very moment may have joined other parts,
+        // and some servers then call the second request a success too.
+        let same = head
+            .as_ref()
+            .filter(|head| head.length == self.offset)
+            .and_then(|head| head.is_joined_of(multipart));
+        match (joined, same) {
+            (_, Some(true)) => Ok(()),
+            (Joined::Done, None) => self.compare(head.map(|head| head.length)),
+            (Joined::Done, Some(false)) => {
+                Err(self.broken("another writer joined other parts".to_owned()))
+            }
+            (Joined::Unclear(failure), _) if failure.code.as_deref() == Some("NoSuchUpload") => {
+                Err(StoreError::Missing {
                     key: self.key.clone(),
-                },
-                _ => failure.into(),
-            });
-        };
-        // The same length is not enough: another writer may have joined other parts.
-        let ours = match head.crc {
-            Some(crc) => crc == multipart.crc(),
-            None => head.etag.is_some() && head.etag == multipart.etag(),
-        };
-        if ours { Ok(()) } else { Err(failure.into()) }
+                })
+            }
+            (Joined::Unclear(failure), _) => Err(failure.into()),
+        }
     }
 
     /// The object has the length that is to be acknowledged.

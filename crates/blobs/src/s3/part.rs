@@ -37,10 +37,10 @@ pub(super) struct Gathering {
 }
 
 impl Gathering {
-    /// An empty part that may be sent from `least` bytes on.
-    pub(super) fn new(share: &Share, least: u64) -> Self {
+    /// An empty part.
+    pub(super) fn new(share: &Share) -> Self {
         Self {
-            hold: share.part(least),
+            hold: share.part(),
             pieces: Vec::new(),
             open: None,
             length: 0,

@@ -151,6 +151,16 @@ pub(super) fn md5(etag: &str) -> Option<u128> {
     u128::from_str_radix(digits, 16).ok()
 }
 
+/// Whether an ETag has the form `"<32 hex>-<number of parts>"`.
+pub(super) fn is_joined_etag(etag: &str) -> bool {
+    let parts = etag
+        .strip_suffix('"')
+        .and_then(|etag| etag.rsplit_once('-'));
+    parts.is_some_and(|(hash, count)| {
+        md5(&format!("{hash}\"")).is_some() && count.parse::<u32>().is_ok()
+    })
+}
+
 fn part(rest: &mut &[u8]) -> Result<StoredPart, StateError> {
     let part_number = u32::from_le_bytes(number(rest)?);
     let size = u64::from_le_bytes(number(rest)?);
@@ -220,6 +230,21 @@ mod tests {
             (part.size, part.crc) = (bytes.len() as u64, crc(bytes.as_bytes()));
         }
         assert_eq!(state.crc(), crc(b"123456789"));
+    }
+
+    #[test]
+    fn the_etags_of_parts_make_the_etag_of_all() {
+        let mut state = sample(2);
+        for (part, bytes) in state.parts.iter_mut().zip(["a", "b"]) {
+            let md5: [u8; 16] = Md5::digest(bytes).into();
+            part.etag = format!("\"{:032x}\"", u128::from_be_bytes(md5));
+        }
+        let etag = state.etag().unwrap();
+        assert_eq!(etag, "\"96e024ba2074fe77e8e965ba43a704be-2\"");
+        assert!(is_joined_etag(&etag));
+        assert!(!is_joined_etag(&state.parts[0].etag));
+        assert!(!is_joined_etag("\"-2\""));
+        assert_eq!(sample(3).etag(), None);
     }
 
     #[test]

@@ -127,11 +127,11 @@ impl S3Writer {
     /// Puts the saved tail at the front of the next part.
     async fn begin_with(&mut self, tail: Bytes) {
         let least = self.least();
-        let mut part = Gathering::new(&self.share, least);
+        let mut part = Gathering::new(&self.share);
         // A longer tail than is ever given out counts no more than a part, so that it cannot wait for ever.
         let needed = blocks(tail.len() as u64).min(blocks(least));
         while part.counted() < needed {
-            part.count(self.share.take().await);
+            part.count(self.share.take(least).await);
         }
         part.begin(tail);
         self.part = Some(part);
@@ -193,19 +193,18 @@ impl S3Writer {
         if self.part.as_ref().is_some_and(Gathering::has_room) {
             return Ok(());
         }
-        let mut grant = self.share.try_take();
+        let mut grant = self.share.try_take(self.least());
         if grant.is_none() && self.gathered() >= self.least() {
             // Memory is short: the part goes out smaller than it could be, and its memory comes back.
             self.send_part().await?;
-            grant = self.share.try_take();
+            grant = self.share.try_take(self.least());
         }
         let grant = match grant {
             Some(grant) => grant,
-            None => self.share.take().await,
+            None => self.share.take(self.least()).await,
         };
-        let least = self.least();
         self.part
-            .get_or_insert_with(|| Gathering::new(&self.share, least))
+            .get_or_insert_with(|| Gathering::new(&self.share))
             .add_room(&self.share, grant);
         Ok(())
     }
@@ -217,10 +216,9 @@ impl S3Writer {
 
     /// The part that was gathered, for the end of the object.
     pub(super) fn take_part(&mut self) -> Gathering {
-        let least = self.least();
         self.part
             .take()
-            .unwrap_or_else(|| Gathering::new(&self.share, least))
+            .unwrap_or_else(|| Gathering::new(&self.share))
     }
 
     /// Hands the part to a task. A dropped future leaves it where it is.

@@ -1,6 +1,13 @@
 //! The store in a bucket, on two real servers of different make.
+#![expect(clippy::expect_used, reason = "helpers of tests")]
 
+mod faults;
+mod habits;
+mod opening;
+mod proxy;
+mod removals;
 mod servers;
+mod sharing;
 mod uploads;
 
 use granary_blobs::suite;

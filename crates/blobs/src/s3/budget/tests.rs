@@ -1,0 +1,99 @@
+use std::time::Duration;
+
+use tokio::{task::JoinSet, time::timeout};
+
+use super::*;
+
+const LEAST: usize = 20;
+
+fn least() -> u64 {
+    (LEAST * BLOCK) as u64
+}
+
+#[tokio::test]
+async fn half_filled_parts_do_not_block_each_other() {
+    let budget = Budget::new(32 * BLOCK);
+    let mut uploads = JoinSet::new();
+    for _ in 0..40 {
+        let budget = Arc::clone(&budget);
+        uploads.spawn(async move {
+            let share = budget.join();
+            for _ in 0..5 {
+                let mut hold = share.part();
+                while hold.blocks() < LEAST {
+                    hold.add(share.take(least()).await);
+                    assert!(budget.in_use() <= 32 * BLOCK);
+                    tokio::task::yield_now().await;
+                }
+                hold.sent();
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let all = timeout(Duration::from_secs(60), uploads.join_all()).await;
+    assert!(all.is_ok(), "the uploads wait for each other");
+    assert_eq!(budget.in_use(), 0);
+}
+
+#[tokio::test]
+async fn parts_on_their_way_leave_room_for_others() {
+    let budget = Budget::new(80 * BLOCK);
+    let greedy = budget.join();
+    let mut sent = Vec::new();
+    'greedy: loop {
+        let mut hold = greedy.part();
+        while hold.blocks() < LEAST {
+            let Some(grant) = greedy.try_take(least()) else {
+                break 'greedy;
+            };
+            hold.add(grant);
+        }
+        hold.sent();
+        sent.push(hold);
+    }
+    assert!(sent.len() > 1);
+    let other = budget.join();
+    assert!(other.try_take(least()).is_some());
+}
+
+#[tokio::test]
+async fn who_stops_waiting_holds_up_nobody() {
+    let budget = Budget::new(4 * BLOCK);
+    let (first, second) = (budget.join(), budget.join());
+    let small = BLOCK as u64;
+    let mut hold = first.part();
+    for _ in 0..4 {
+        hold.add(first.take(small).await);
+    }
+    let gone = timeout(Duration::from_millis(10), second.take(small)).await;
+    assert!(gone.is_err());
+    drop(hold);
+    assert!(second.try_take(small).is_some());
+    drop((first, second));
+    assert_eq!(budget.in_use(), 0);
+}
+
+#[tokio::test]
+async fn a_newcomer_takes_nothing_that_is_promised() {
+    let budget = Budget::new(32 * BLOCK);
+    let old = [budget.join(), budget.join()];
+    let mut held = Vec::new();
+    'full: loop {
+        for share in &old {
+            let Some(grant) = share.try_take(least()) else {
+                break 'full;
+            };
+            held.push(grant);
+        }
+    }
+    assert!(
+        budget.in_use() < 32 * BLOCK,
+        "some is kept for the first to go on"
+    );
+    assert!(budget.join().try_take(least()).is_none());
+    // One of the two can still be filled.
+    assert!((held.len()..32).all(|_| {
+        let grant = old[0].try_take(least());
+        grant.map(|grant| held.push(grant)).is_some()
+    }));
+}

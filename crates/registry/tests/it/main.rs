@@ -5,6 +5,7 @@ mod cache;
 mod disconnects;
 mod gate;
 mod grouped;
+mod import;
 mod model;
 mod races;
 mod sessions;

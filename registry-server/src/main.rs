@@ -47,6 +47,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Why(args) => maintenance::why(args.config.load()?, &args),
         Command::Scrub(args) => maintenance::scrub(args.config.load()?, &args),
         Command::Import(args) => moving::import(args.config.load()?, &args),
+        Command::Export(args) => moving::export(args.config.load()?, &args),
         Command::Admin(AdminCommand::Schema(command)) => match command {
             SchemaCommand::Status(args) => schema::status(&args.config.load()?, args.json),
             SchemaCommand::Up(args) => schema::up(&args.config.load()?, args.json),

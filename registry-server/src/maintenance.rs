@@ -169,6 +169,7 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::Scrub(report) => json!(report),
         MaintenanceReport::Why(digest, explanation) => why_json(digest, explanation),
         MaintenanceReport::Import(report) => json!(report),
+        MaintenanceReport::Export(report) => json!(report),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use granary_registry::{ImportRequest, Maintenance, MovingError, SourceKind};
+use granary_registry::{ExportRequest, ImportRequest, Maintenance, MovingError, SourceKind};
 use indicatif::HumanBytes;
 use serde_json::Value;
 
 use crate::{
-    cli::ImportArgs,
+    cli::{ExportArgs, ImportArgs},
     config::Config,
     maintenance::{print, run},
 };
@@ -60,6 +60,40 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
     )
 }
 
+/// `granary export`. Fails if something was left out, so that scripts notice.
+pub fn export(config: Config, args: &ExportArgs) -> anyhow::Result<()> {
+    let Some(first) = args.references.first().map(|first| &first.repository) else {
+        return Err(UsageError(MovingError::NothingNamed.to_string()).into());
+    };
+    if let Some(other) = args
+        .references
+        .iter()
+        .find(|reference| reference.repository != *first)
+    {
+        let several = MovingError::SeveralRepositories(first.clone(), other.repository.clone());
+        return Err(UsageError(several.to_string()).into());
+    }
+    let request = ExportRequest {
+        references: args.references.clone(),
+        to: absolute_target(&args.to)?,
+    };
+    let report = run(&config, Maintenance::Export(request))?;
+    let mut text = format!(
+        "{} exported to {}: {} tags, {} manifests ({} referrers), {} files written ({}), {} were there\n",
+        first,
+        args.to.display(),
+        report["tags"],
+        report["manifests"],
+        report["referrers"],
+        report["written"],
+        HumanBytes(report["bytes"].as_u64().unwrap_or(0)),
+        report["kept"],
+    );
+    findings(&mut text, "left out", &report["left_out"]);
+    print(&report, args.json, &text)?;
+    complete(&report, "everything else was exported")
+}
+
 /// An error if something was left out.
 fn complete(report: &Value, next: &str) -> anyhow::Result<()> {
     match report["left_out"]["number"].as_u64().unwrap_or(0) {
@@ -96,6 +130,24 @@ fn findings(text: &mut String, label: &str, findings: &Value) {
 fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
     path.canonicalize()
         .map_err(|error| UsageError(format!("{} cannot be opened: {error}", path.display())))
+}
+
+/// The same for a path that need not be there yet; its folder must.
+fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
+    if path.exists() {
+        return absolute(path);
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => absolute(parent)?,
+        _ => absolute(Path::new("."))?,
+    };
+    match path.file_name() {
+        Some(name) => Ok(parent.join(name)),
+        None => Err(UsageError(format!(
+            "{} names no file or folder",
+            path.display()
+        ))),
+    }
 }
 
 fn recognise(path: &Path) -> anyhow::Result<SourceKind> {

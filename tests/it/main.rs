@@ -13,6 +13,7 @@ mod collect;
 mod configuration;
 mod crash;
 mod deletes;
+mod export;
 mod import;
 mod manifest_forms;
 mod manifests;

@@ -8,6 +8,7 @@ mod access;
 mod blobs;
 mod collect;
 mod error;
+mod export;
 mod import;
 mod left_out;
 mod maintenance;
@@ -24,6 +25,7 @@ pub use access::{Action, Decision, Principal, decide};
 pub use blobs::BlobBody;
 pub use collect::{Collected, CollectionReport};
 pub use error::RegistryError;
+pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
     Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
 };

@@ -6,8 +6,8 @@ use granary_catalog::Explanation;
 use granary_oci::Digest;
 
 use crate::{
-    CollectionReport, ImportReport, ImportRequest, MovingError, Registry, RegistryError,
-    ScrubReport,
+    CollectionReport, ExportReport, ExportRequest, ImportReport, ImportRequest, MovingError,
+    Registry, RegistryError, ScrubReport,
 };
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
@@ -31,6 +31,8 @@ pub enum Maintenance {
     },
     /// Take in what another registry or a tool stored.
     Import(ImportRequest),
+    /// Write a repository out.
+    Export(ExportRequest),
 }
 
 /// What it came to.
@@ -44,6 +46,8 @@ pub enum MaintenanceReport {
     Why(Digest, Explanation),
     /// Of an import.
     Import(ImportReport),
+    /// Of an export.
+    Export(ExportReport),
 }
 
 /// Where long work tells how far it is. Cheap to clone.
@@ -116,6 +120,9 @@ impl Registry {
             }
             Maintenance::Import(request) => Ok(MaintenanceReport::Import(
                 self.import(request, progress).await?,
+            )),
+            Maintenance::Export(request) => Ok(MaintenanceReport::Export(
+                self.export(request, progress).await?,
             )),
         }
     }

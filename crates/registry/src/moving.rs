@@ -4,6 +4,9 @@ use std::{io, path::PathBuf};
 
 use crate::RegistryError;
 
+/// The annotation in the list of a layout that names a descriptor.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 /// Why an import or export ended early. Nothing that it did so far is lost, and it can be run again.
 #[derive(Debug, thiserror::Error)]
 pub enum MovingError {
@@ -37,6 +40,9 @@ pub enum MovingError {
         /// What is wrong.
         problem: String,
     },
+    /// An export was asked for without a repository.
+    #[error("name at least one repository")]
+    NothingNamed,
     /// A layout holds one repository.
     #[error(
         "a layout holds the tags of one repository: export {0} and {1} to a path of its own each"

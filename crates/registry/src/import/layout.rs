@@ -14,12 +14,11 @@ use super::{Import, adopt::Adoption, source::read};
 use crate::{
     MovingError,
     left_out::{Finding, Kind},
+    moving::REF_NAME,
 };
 
 /// Largest list of a layout that is read.
 const INDEX: usize = 32 * 1024 * 1024;
-/// The annotation that names a descriptor.
-pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,5 +6,5 @@
 
 mod damage;
 mod layout;
-mod source;
+pub(crate) mod source;
 mod tree;

@@ -3,6 +3,7 @@
 
 mod cache;
 mod disconnects;
+mod export;
 mod gate;
 mod grouped;
 mod import;

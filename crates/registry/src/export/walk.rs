@@ -263,7 +263,7 @@ impl<'a> Walk<'a> {
         if manifest.subject.is_none() {
             // Of an image the list says no more than it must.
             entry = json!({"mediaType": stored.media_type, "digest": digest, "size": size});
-        } else if let Some(annotations) = entry["annotations"].as_object_mut() {
+        } else if let Some(Value::Object(annotations)) = entry.get_mut("annotations") {
             // The manifest's own name is not the tag it has here.
             annotations.remove(REF_NAME);
         }

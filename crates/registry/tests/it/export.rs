@@ -213,6 +213,9 @@ async fn what_is_exported_and_imported_is_the_same() {
         2
     );
     assert_eq!(types.iter().filter(|kind| kind.is_null()).count(), 4);
+    // What has no value is not there, as tools expect it.
+    let list = fs::read_to_string(layout.join("index.json")).unwrap();
+    assert!(!list.contains("null"), "{list}");
     let marker = fs::read(layout.join("oci-layout")).unwrap();
     assert_eq!(marker, b"{\"imageLayoutVersion\":\"1.0.0\"}");
 }

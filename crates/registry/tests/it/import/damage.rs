@@ -342,10 +342,11 @@ const FOLDERS: &[Case] = &[
     Case {
         name: "a link that leads out, where a repository should be",
         damage: |tree, image| {
-            let other = Tree::new();
-            other.image("stolen", "bad", image);
-            let kept = other.folder.keep();
-            let target = kept.join("docker/registry/v2/repositories/stolen");
+            let digest = image.digest().to_string().replace(':', "/");
+            let target = tree.folder.path().join("elsewhere");
+            let revision = target.join(format!("_manifests/revisions/{digest}"));
+            fs::create_dir_all(&revision).unwrap();
+            fs::write(revision.join("link"), image.digest().to_string()).unwrap();
             std::os::unix::fs::symlink(target, tree.path("repositories/stolen")).unwrap();
         },
         left_out: &[(Kind::Stray, "link")],

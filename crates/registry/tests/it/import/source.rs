@@ -62,13 +62,18 @@ pub(crate) fn index(manifests: &[Value]) -> Bytes {
 /// An artifact with a subject; its one blob is `{}`.
 pub(crate) fn referrer(subject: &[u8], number: usize) -> Bytes {
     let empty = descriptor("application/vnd.oci.empty.v1+json", b"{}");
-    json!({
+    let mut manifest = json!({
         "schemaVersion": 2, "mediaType": IMAGE, "artifactType": "application/x-signature",
         "config": empty, "layers": [empty], "subject": descriptor(IMAGE, subject),
-        "annotations": {"number": number.to_string()},
-    })
-    .to_string()
-    .into()
+    });
+    // The first has no annotations, others have one that is not the tag they get.
+    if number > 1 {
+        manifest["annotations"] = json!({
+            "number": number.to_string(),
+            "org.opencontainers.image.ref.name": "misleading",
+        });
+    }
+    manifest.to_string().into()
 }
 
 /// The storage of a distribution registry.

@@ -29,6 +29,10 @@ pub enum Command {
     Why(WhyArgs),
     /// Read every stored byte again and compare it with its digest.
     Scrub(ScrubArgs),
+    /// Take in the storage of another registry, or an OCI image layout.
+    Import(ImportArgs),
+    /// Write a repository out as an OCI image layout.
+    Export(ExportArgs),
     /// Look after the installation.
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -161,6 +165,42 @@ pub struct ScrubArgs {
     pub json: bool,
 }
 
+/// `granary import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The storage of a distribution or Harbor registry (a folder), or an OCI image layout (a folder or a tar archive).
+    pub path: PathBuf,
+    /// The repository of a layout; for the storage of a registry, what to put before its names.
+    #[arg(long, value_name = "NAME")]
+    pub repository: Option<granary_oci::RepositoryName>,
+    /// Say what would come, and store nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// What to export, all of one repository; all its tags if neither tag nor digest is named.
+    #[arg(required = true, value_name = "REPOSITORY[:TAG|@DIGEST]")]
+    pub references: Vec<granary_registry::ExportReference>,
+    /// Where to: a folder, or a tar archive if it ends in .tar.
+    #[arg(long, value_name = "PATH")]
+    pub to: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn rate(text: &str) -> Result<u64, String> {
     match config::parse_size(text) {
         Ok(0) => Err("a rate of 0 would never end".to_owned()),
@@ -187,6 +227,11 @@ mod tests {
         for arguments in [
             &["granary", "serve", "--port", "1"][..],
             &["granary", "scrub", "--rate", "fast"],
+            &["granary", "import"],
+            &["granary", "export", "app"],
+            &["granary", "export", "--to", "p"],
+            &["granary", "export", "app:", "--to", "p"],
+            &["granary", "import", "p", "--repository", "NOT/A/NAME"],
             &["granary", "admin"],
         ] {
             assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2);
@@ -202,6 +247,8 @@ mod tests {
             "granary gc --dry-run --json",
             "granary why sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a --json",
             "granary scrub --rate 1GiB",
+            "granary import tree --repository old/registry --dry-run --json --data d",
+            "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",
             "granary admin schema status --json",
             "granary admin schema up --config f",

@@ -37,8 +37,8 @@ pub enum Message {
     Failed(String),
 }
 
-/// The longest request that is read.
-const REQUEST: u64 = 4096;
+/// The longest request that is read: a path, or a long list of what to export.
+const REQUEST: u64 = 256 * 1024;
 /// Progress messages that wait for a slow reader before further ones are dropped.
 const BACKLOG: usize = 256;
 

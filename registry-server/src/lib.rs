@@ -12,6 +12,7 @@ pub mod installation;
 pub mod listener;
 pub mod maintenance;
 pub mod metrics;
+pub mod moving;
 pub mod openapi;
 mod process;
 mod redis;

@@ -9,7 +9,9 @@ use clap::Parser;
 use registry_server::{
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    maintenance, openapi, schema, serve,
+    maintenance,
+    moving::{self, UsageError},
+    openapi, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // A closed stderr leaves nobody to tell.
             let _ = writeln!(io::stderr(), "granary: {error:#}");
-            let usage = error.downcast_ref::<ConfigError>().is_some();
+            let usage = error.is::<ConfigError>() || error.is::<UsageError>();
             if usage {
                 ExitCode::from(USAGE)
             } else {
@@ -44,6 +46,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Gc(args) => maintenance::gc(args.config.load()?, &args),
         Command::Why(args) => maintenance::why(args.config.load()?, &args),
         Command::Scrub(args) => maintenance::scrub(args.config.load()?, &args),
+        Command::Import(args) => moving::import(args.config.load()?, &args),
+        Command::Export(args) => moving::export(args.config.load()?, &args),
         Command::Admin(AdminCommand::Schema(command)) => match command {
             SchemaCommand::Status(args) => schema::status(&args.config.load()?, args.json),
             SchemaCommand::Up(args) => schema::up(&args.config.load()?, args.json),

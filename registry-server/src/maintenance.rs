@@ -111,7 +111,7 @@ pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
 }
 
 /// Does `work` in the server that holds the data folder, or here.
-fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
+pub(crate) fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -152,7 +152,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-fn print(report: &Value, json: bool, text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(report: &Value, json: bool, text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{report:#}")?;
@@ -168,6 +168,8 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::Gc(report) => json!(report),
         MaintenanceReport::Scrub(report) => json!(report),
         MaintenanceReport::Why(digest, explanation) => why_json(digest, explanation),
+        MaintenanceReport::Import(report) => json!(report),
+        MaintenanceReport::Export(report) => json!(report),
     }
 }
 

@@ -13,6 +13,8 @@ mod collect;
 mod configuration;
 mod crash;
 mod deletes;
+mod export;
+mod import;
 mod manifest_forms;
 mod manifests;
 mod mount;

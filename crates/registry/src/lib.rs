@@ -1,4 +1,5 @@
-//! The use cases: upload, put a manifest, resolve, delete, collect garbage, scrub, explain.
+//! The use cases: upload, put a manifest, resolve, delete, collect garbage, scrub, explain,
+//! import, export.
 //!
 //! Here it is decided what happens; the catalog and the store only keep it. Nothing here knows HTTP: the edge
 //! translates requests into these calls and their errors into answers.
@@ -7,8 +8,12 @@ mod access;
 mod blobs;
 mod collect;
 mod error;
+mod export;
+mod import;
+mod left_out;
 mod maintenance;
 mod manifests;
+mod moving;
 mod receive;
 mod registry;
 mod scrub;
@@ -20,11 +25,18 @@ pub use access::{Action, Decision, Principal, decide};
 pub use blobs::BlobBody;
 pub use collect::{Collected, CollectionReport};
 pub use error::RegistryError;
+pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
     Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
 };
+pub use import::{
+    ImportReport, ImportRequest, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind,
+    recognise,
+};
+pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceReport, Progress};
 pub use manifests::{ManifestRequest, PutManifest};
+pub use moving::MovingError;
 pub use registry::{OpenError, Redirect, Registry, Rules, Untagged};
 pub use scrub::{Damage, ScrubReport};
 pub use uploads::{BodyError, Chunk, UploadStatus};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use granary_catalog::Explanation;
 use granary_oci::Digest;
 
-use crate::{CollectionReport, Registry, RegistryError, ScrubReport};
+use crate::{
+    CollectionReport, ExportReport, ExportRequest, ImportReport, ImportRequest, MovingError,
+    Registry, RegistryError, ScrubReport,
+};
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -26,6 +29,10 @@ pub enum Maintenance {
         /// The digest.
         digest: Digest,
     },
+    /// Take in what another registry or a tool stored.
+    Import(ImportRequest),
+    /// Write a repository out.
+    Export(ExportRequest),
 }
 
 /// What it came to.
@@ -37,6 +44,10 @@ pub enum MaintenanceReport {
     Scrub(ScrubReport),
     /// Of a question.
     Why(Digest, Explanation),
+    /// Of an import.
+    Import(ImportReport),
+    /// Of an export.
+    Export(ExportReport),
 }
 
 /// Where long work tells how far it is. Cheap to clone.
@@ -82,7 +93,7 @@ impl Registry {
         &self,
         work: Maintenance,
         progress: &Progress,
-    ) -> Result<MaintenanceReport, RegistryError> {
+    ) -> Result<MaintenanceReport, MovingError> {
         match work {
             Maintenance::Gc { dry_run } => {
                 let first = self.collect(dry_run, progress).await?;
@@ -102,9 +113,16 @@ impl Registry {
             Maintenance::Scrub { rate } => {
                 Ok(MaintenanceReport::Scrub(self.scrub(rate, progress).await?))
             }
-            Maintenance::Why { digest } => Ok(MaintenanceReport::Why(
-                digest,
-                self.parts.catalog.explain(&digest).await?,
+            Maintenance::Why { digest } => {
+                let explanation = self.parts.catalog.explain(&digest).await;
+                let explanation = explanation.map_err(RegistryError::from)?;
+                Ok(MaintenanceReport::Why(digest, explanation))
+            }
+            Maintenance::Import(request) => Ok(MaintenanceReport::Import(
+                self.import(request, progress).await?,
+            )),
+            Maintenance::Export(request) => Ok(MaintenanceReport::Export(
+                self.export(request, progress).await?,
             )),
         }
     }

@@ -3,8 +3,10 @@
 
 mod cache;
 mod disconnects;
+mod export;
 mod gate;
 mod grouped;
+mod import;
 mod model;
 mod races;
 mod sessions;

@@ -1,0 +1,96 @@
+//! Taking in what another registry or a tool stored.
+//!
+//! Content goes the way of every push: blobs are streamed and hashed, manifests are stored as the bytes they are, and
+//! tags come last. Whatever cannot come along is reported, and a second run finds what the first one did.
+
+mod adopt;
+mod archive;
+mod blobs;
+mod detect;
+mod folder;
+mod layout;
+mod report;
+mod source;
+mod tree;
+
+use self::source::Source;
+use crate::{MovingError, Progress, Registry};
+
+pub use detect::recognise;
+pub use report::{
+    ImportReport, ImportRequest, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind,
+};
+
+/// One import under way.
+struct Import<'a> {
+    registry: &'a Registry,
+    source: &'a dyn Source,
+    /// Where in the source `blobs` and `repositories` lie.
+    root: &'a str,
+    kind: SourceKind,
+    progress: &'a Progress,
+    report: ImportReport,
+}
+
+impl Registry {
+    /// Imports what lies at a path.
+    pub async fn import(
+        &self,
+        request: ImportRequest,
+        progress: &Progress,
+    ) -> Result<ImportReport, MovingError> {
+        progress.say("looking at the source");
+        let found = detect::open(&request.path).await?;
+        let mut report = ImportReport::new(found.kind, &request);
+        for finding in found.refused {
+            report.leave_out(finding);
+        }
+        let mut import = Import {
+            registry: self,
+            source: &*found.source,
+            root: found.root,
+            kind: found.kind,
+            progress,
+            report,
+        };
+        match found.kind {
+            SourceKind::StorageTree => import.tree(request.repository.as_ref()).await?,
+            SourceKind::Layout => {
+                let repository = request.repository.ok_or(MovingError::RepositoryNeeded)?;
+                import.layout(&request.path, &repository).await?;
+            }
+        }
+        Ok(import.report)
+    }
+}
+
+impl Import<'_> {
+    /// Where a blob lies in the source.
+    fn blob_path(&self, digest: &granary_oci::Digest) -> String {
+        let text = digest.to_string();
+        let (algorithm, encoded) = text.split_once(':').unwrap_or(("", &text));
+        match self.kind {
+            SourceKind::Layout => format!("blobs/{algorithm}/{encoded}"),
+            SourceKind::StorageTree => self.path(&format!(
+                "blobs/{algorithm}/{}/{encoded}/data",
+                &encoded[..2.min(encoded.len())]
+            )),
+        }
+    }
+
+    /// A path below the root of a storage tree.
+    fn path(&self, rest: &str) -> String {
+        if self.root.is_empty() {
+            rest.to_owned()
+        } else {
+            format!("{}/{rest}", self.root)
+        }
+    }
+}
+
+impl Registry {
+    /// Whether any repository holds a blob.
+    async fn is_stored(&self, digest: &granary_oci::Digest) -> Result<bool, crate::RegistryError> {
+        Ok(self.parts.catalog.explain(digest).await?.blob.is_some())
+    }
+}

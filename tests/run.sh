@@ -87,8 +87,9 @@ if step "build" cargo test "${locked[@]}" --workspace --no-run; then
   clients
   step "OCI conformance suite" conformance/suite.sh
   step "demo" conformance/demo.sh
+  step "three replicas behind nginx" conformance/fleet.sh
 else
-  for name in "cargo test" "fuzzing" "real clients" "OCI conformance suite" "demo"; do skip "$name" "the build failed"; done
+  for name in "cargo test" "fuzzing" "real clients" "OCI conformance suite" "demo" "three replicas behind nginx"; do skip "$name" "the build failed"; done
 fi
 
 echo

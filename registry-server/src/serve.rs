@@ -9,7 +9,10 @@ use std::{
 use actix_web::{App, web};
 use anyhow::Context;
 use granary_registry::Registry;
-use tokio::runtime::Runtime;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     config::{Anonymous, Config, StorageKind},
@@ -46,7 +49,14 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
             config.data.display()
         )
     })?;
-    let installation = runtime.block_on(Installation::open(&config, lock))?;
+    let installation = runtime.block_on(async {
+        // The first process of a container ignores a signal that nobody listens to, and a database may be waited for.
+        let mut stop = signal(SignalKind::terminate())?;
+        tokio::select! {
+            opened = Installation::open(&config, lock) => opened,
+            _ = stop.recv() => anyhow::bail!("SIGTERM came while the back ends were opened"),
+        }
+    })?;
     let result = run(&config, anonymous, &runtime, &installation);
     let drained =
         runtime.block_on(async { tokio::time::timeout(LAST_TASKS, installation.close()).await });

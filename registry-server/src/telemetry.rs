@@ -128,7 +128,7 @@ fn lines(log: &LogConfig) -> BoxedLayer {
     // The request's span is for traces; its own line says the same. What actix says of malformed
     // requests is no error of ours. What the user names more exactly wins.
     let filter = format!(
-        "{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,sea_orm_migration=warn,opentelemetry=warn,{}",
+        "{REQUEST_TARGET}=off,actix_http=off,actix_server=warn,sea_orm_migration=warn,sqlx=warn,opentelemetry=warn,{}",
         log.level
     );
     let filter = EnvFilter::builder().parse_lossy(filter);

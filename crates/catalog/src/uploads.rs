@@ -90,7 +90,7 @@ pub struct Unsent {
 #[derive(Clone, Debug)]
 pub enum ClaimOutcome {
     /// The session has one writer now: the caller. This is how far it was saved.
-    Claimed(StoredUpload),
+    Claimed(Box<StoredUpload>),
     /// Another process writes to it.
     Busy {
         /// When that one may be overtaken, if it stays silent.
@@ -253,7 +253,7 @@ impl Catalog {
                 } else {
                     Bytes::new()
                 };
-                return Ok(ClaimOutcome::Claimed(row.read(unsent)));
+                return Ok(ClaimOutcome::Claimed(Box::new(row.read(unsent))));
             }
             let find = "SELECT heartbeat_at FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL";
             let found: Option<Heartbeat> = sql::one(&write.transaction, find, key()).await?;

@@ -40,7 +40,7 @@ impl Transfer {
                 .catalog
                 .claim_upload(&repository, &id, &parts.replica, silence);
             match claiming.await? {
-                ClaimOutcome::Claimed(row) => row,
+                ClaimOutcome::Claimed(row) => *row,
                 ClaimOutcome::Busy { retry_after } => {
                     return Err(RegistryError::UploadBusy { retry_after });
                 }

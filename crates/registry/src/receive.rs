@@ -2,7 +2,10 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -40,6 +43,8 @@ struct SessionRow {
     epoch: i64,
     /// Which bytes the row keeps because the store does not hold them yet.
     unsent: Mutex<Range<u64>>,
+    /// Whether the row was saved while this writer wrote.
+    moved: AtomicBool,
 }
 
 impl SessionRow {
@@ -93,6 +98,7 @@ struct ObjectLedger {
 #[async_trait]
 impl Ledger for ObjectLedger {
     async fn save(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+        self.row.moved.store(true, Ordering::Relaxed);
         match self.row.save(&self.key, checkpoint, false).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::Superseded {
@@ -127,6 +133,7 @@ impl Receiver {
             id: id.to_owned(),
             epoch: row.epoch,
             unsent: Mutex::new(row.received - row.unsent.len() as u64..row.received),
+            moved: AtomicBool::new(false),
         });
         let place = match (&key, &row.tail) {
             (Some(key), None) if row.received > 0 => {
@@ -263,37 +270,75 @@ impl Receiver {
         !self.row.unsent().is_empty()
     }
 
-    /// Ends the blob if it has digest `expected`: from here on nothing may cancel it.
-    pub(crate) async fn finish(self, expected: &Digest) -> Result<(u64, BlobPlace), RegistryError> {
-        match self.place {
+    /// Puts the session back to where it was before this body, which is refused (decision 2).
+    pub(crate) async fn rewind(mut self, row: &StoredUpload) -> Result<(), RegistryError> {
+        let Place::Object { writer, .. } = &mut self.place else {
+            return Ok(());
+        };
+        if !self.row.moved.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Nothing of the refused body may still be on its way when the next one comes.
+        writer.sync().await?;
+        let progress = Progress {
+            received: row.received,
+            hash_state: row.hash_state.clone(),
+            storage_key: self.key.as_ref().map(|key| key.as_str().to_owned()),
+            store_state: row.store_state.clone(),
+            tail: row.tail.clone(),
+            unsent: Unsent {
+                bytes: row.unsent.clone(),
+                saved: 0,
+                replaces: true,
+            },
+            release: true,
+        };
+        let (id, epoch) = (&self.row.id, self.row.epoch);
+        let saving = self.row.parts.catalog.save_upload(id, epoch, progress);
+        if saving.await? {
+            Ok(())
+        } else {
+            Err(RegistryError::UploadUnknown(id.clone()))
+        }
+    }
+
+    /// Compares the digest of everything that came, before anything is ended; `false` if that cannot be told yet.
+    pub(crate) async fn verify(&mut self, expected: &Digest) -> Result<bool, RegistryError> {
+        let algorithm = expected.algorithm();
+        let known = match &mut self.place {
             Place::Inline { bytes, hasher } => {
-                let actual = hasher
-                    .digest(expected.algorithm())
-                    .unwrap_or_else(|| expected.algorithm().digest(&bytes));
-                check(expected, actual)?;
+                let late = || algorithm.digest(bytes);
+                Some(hasher.digest(algorithm).unwrap_or_else(late))
+            }
+            Place::Object { writer, .. } => writer.digest(algorithm).await?,
+        };
+        match known {
+            Some(actual) => check(expected, actual).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends the blob. What [`verify`](Self::verify) could not tell is read again.
+    pub(crate) async fn finish(
+        self,
+        expected: &Digest,
+        verified: bool,
+    ) -> Result<(u64, BlobPlace), RegistryError> {
+        match self.place {
+            Place::Inline { bytes, .. } => {
                 Ok((bytes.len() as u64, BlobPlace::Inline(bytes.freeze())))
             }
-            Place::Object { mut writer, .. } => {
+            Place::Object { writer, .. } => {
                 let key = self
                     .key
                     .ok_or(RegistryError::Internal("an upload session lost its object"))?;
-                // Compared before the object is ended, so that the session can go back to before a wrong body.
-                let known = writer.digest(expected.algorithm()).await?;
-                if let Some(actual) = known {
+                let length = writer.finish().await?.offset;
+                if !verified {
+                    let algorithm = expected.algorithm();
+                    let actual = re_read(&self.row.parts, &key, length, algorithm).await?;
                     check(expected, actual)?;
                 }
-                let checkpoint = writer.finish().await?;
-                if known.is_none() {
-                    let length = checkpoint.offset;
-                    check(
-                        expected,
-                        re_read(&self.row.parts, &key, length, expected.algorithm()).await?,
-                    )?;
-                }
-                Ok((
-                    checkpoint.offset,
-                    BlobPlace::Object(key.as_str().to_owned()),
-                ))
+                Ok((length, BlobPlace::Object(key.as_str().to_owned())))
             }
         }
     }

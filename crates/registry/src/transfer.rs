@@ -111,6 +111,7 @@ impl Transfer {
             return Err(RegistryError::Body(BodyError::Cut));
         }
         if let Some(announced) = chunk.announced().filter(|&announced| announced != actual) {
+            receiver.rewind(&self.row).await?;
             return Err(RegistryError::SizeDiffers { announced, actual });
         }
         self.lease.finishing();
@@ -118,8 +119,15 @@ impl Transfer {
             Ending::Save if actual == 0 && !self.registry.parts.catalog.is_shared() => Ok(before),
             Ending::Save => receiver.save().await,
             Ending::Finish(expected) => {
+                let verified = match receiver.verify(&expected).await {
+                    Ok(verified) => verified,
+                    Err(refused) => {
+                        receiver.rewind(&self.row).await?;
+                        return Err(refused);
+                    }
+                };
                 let unsent = receiver.has_unsent();
-                let (size, place) = receiver.finish(&expected).await?;
+                let (size, place) = receiver.finish(&expected, verified).await?;
                 self.store(expected, size, place, unsent).await?;
                 Ok(size)
             }

@@ -3,6 +3,7 @@
 
 #[path = "../it/cache.rs"]
 mod cache;
+mod chatty;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
 #[path = "../it/gate.rs"]

@@ -105,14 +105,13 @@ async fn next(reading: Option<Reading>) -> Result<Option<(Bytes, Option<Reading>
         return Ok(None);
     };
     loop {
-        let reason = match timeout(STANDSTILL, reading.body.next()).await {
+        let broken = match timeout(STANDSTILL, reading.body.next()).await {
             Ok(Some(Ok(piece))) if piece.is_empty() => continue,
             Ok(Some(Ok(piece))) => return Ok(Some(reading.took(piece))),
-            Ok(Some(Err(error))) => error.to_string(),
-            Ok(None) => "the stream ended early".to_owned(),
-            Err(_) => "the stream stood still".to_owned(),
+            Ok(Some(Err(_)) | None) => reading.cut(),
+            Err(_) => reading.away("the stream stood still".to_owned()),
         };
-        reading.resume(reason).await?;
+        reading.resume(broken).await?;
     }
 }
 
@@ -130,8 +129,26 @@ impl Reading {
         (piece, Some(self))
     }
 
-    /// Asks again for what is still to come.
-    async fn resume(&mut self, mut reason: String) -> Result<(), StoreError> {
+    /// The stream ends early although the server answers: there is no more of the object.
+    fn cut(&self) -> StoreError {
+        StoreError::Damaged {
+            key: self.key.clone(),
+            expected: self.rest.last.saturating_add(1),
+            found: self.rest.first,
+        }
+    }
+
+    /// The server does not answer, which says nothing about the object.
+    fn away(&self, reason: String) -> StoreError {
+        RemoteFailure {
+            transient: true,
+            ..RemoteFailure::new(ACTION, Some(&self.key), reason)
+        }
+        .into()
+    }
+
+    /// Asks again for what is still to come; `broken` is what is said if that has been tried often enough.
+    async fn resume(&mut self, mut broken: StoreError) -> Result<(), StoreError> {
         while self.failures < RETRIES {
             self.failures += 1;
             sleep(PAUSE * self.failures).await;
@@ -140,14 +157,10 @@ impl Reading {
                     self.body = body;
                     return Ok(());
                 }
-                Err(error) if error.is_transient() => reason = error.to_string(),
+                Err(error) if error.is_transient() => broken = error,
                 Err(error) => return Err(error),
             }
         }
-        Err(RemoteFailure {
-            transient: true,
-            ..RemoteFailure::new(ACTION, Some(&self.key), reason)
-        }
-        .into())
+        Err(broken)
     }
 }

@@ -267,7 +267,7 @@ impl S3Writer {
         let reserved = (self.next + WINDOW).min(MOST_PARTS + 1);
         multipart.free = reserved;
         let saved = self.ledger.save(&self.durable()).await;
-        if saved.is_err() && before == 1 {
+        if matches!(saved, Err(StoreError::Superseded { .. })) && before == 1 {
             // Nobody knows of this upload, and it has no parts yet.
             self.bucket.abort(&self.key, &upload).await.ok();
         }

@@ -252,6 +252,26 @@ async fn the_last_step_can_be_repeated() {
     .await;
 }
 
+/// A writer had begun an object of several parts; the next one gets no bytes at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begun_upload_may_turn_out_empty() {
+    everywhere(|bucket: Bucket| async move {
+        let store = bucket.store().await;
+        let key = ObjectKey::unique();
+        let row = Arc::new(Row::default());
+        let mut zombie = store.append(&key, start(), row.clone()).await.unwrap();
+        feed(&mut *zombie, &noise(84, 9 * MIB)).await.unwrap();
+        let checkpoint = row.checkpoint().await;
+        assert_eq!(checkpoint.offset, 0);
+        let writer = store.append(&key, checkpoint, unsaved()).await.unwrap();
+        assert_eq!(writer.finish().await.unwrap().offset, 0);
+        assert!(zombie.finish().await.is_err());
+        assert_eq!(store.length(&key).await.unwrap(), Some(0));
+        assert!(bucket.unfinished(&key).await.is_empty());
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_gone_is_missing() {
     everywhere(|bucket: Bucket| async move {

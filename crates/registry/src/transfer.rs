@@ -1,5 +1,6 @@
 //! One request's writing to a session, in a task that a disconnect does not cancel.
 
+use granary_blobs::StoreError;
 use granary_catalog::{BlobPlace, ClaimOutcome, FinishOutcome, StoredUpload};
 use granary_oci::{Digest, RepositoryName};
 use tokio::sync::mpsc;
@@ -82,7 +83,14 @@ impl Transfer {
                 tracing::warn!(%error, session = self.id, "an upload session could not be let go; it is free in a moment");
             }
         }
-        outcome
+        match outcome {
+            // The bytes are gone, so the client has to begin anew; it must not be told to try the same again.
+            Err(RegistryError::Store(StoreError::Missing { key })) => {
+                tracing::error!(%key, session = self.id, "the store no longer has what an upload session wrote");
+                Err(RegistryError::UploadUnknown(self.id))
+            }
+            outcome => outcome,
+        }
     }
 
     async fn write(

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use granary_oci::{
     Digest, EdgeKind, MAX_MANIFEST_BYTES, Manifest, ManifestError, Reference, RepositoryName, Tag,
 };
 
 use super::{
     Import, SourceKind,
+    blobs::AT_ONCE,
     source::{ReadError, read},
 };
 use crate::{
@@ -260,6 +262,7 @@ impl Import<'_> {
         for (tag, digest) in tags {
             by_digest.entry(digest).or_default().push(tag);
         }
+        let mut puts = Vec::new();
         for (digest, tags) in by_digest {
             if at.done.get(&digest) != Some(&true) {
                 for tag in tags {
@@ -286,14 +289,20 @@ impl Import<'_> {
                 }
                 open.push(tag);
             }
-            if self.report.dry_run {
-                continue;
-            }
-            for tags in open.chunks(TAGS_AT_ONCE) {
-                self.put_tags(at, digest, tags.to_vec()).await?;
-            }
+            puts.extend(
+                open.chunks(TAGS_AT_ONCE)
+                    .map(|tags| (digest, tags.to_vec())),
+            );
         }
-        Ok(())
+        if self.report.dry_run {
+            return Ok(());
+        }
+        let this = &*self;
+        stream::iter(puts)
+            .map(|(digest, tags)| this.put_tags(at, digest, tags))
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn put_tags(

@@ -19,8 +19,8 @@ use crate::{
     left_out::{Finding, Kind},
 };
 
-/// Blobs that are copied at once: enough to share the catalog's commits.
-const AT_ONCE: usize = 8;
+/// What is done at once: enough to share the catalog's commits.
+pub(super) const AT_ONCE: usize = 8;
 
 /// What became of a blob.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -112,7 +112,7 @@ fn entries(folder: &OwnedFd) -> Result<Vec<Entry>, ReadError> {
             continue;
         }
         if found.len() == ENTRIES {
-            return Err(ReadError::TooLarge(ENTRIES));
+            return Err(ReadError::TooMany);
         }
         let kind = match entry.file_type() {
             FileType::Unknown => {

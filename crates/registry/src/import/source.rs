@@ -40,6 +40,8 @@ pub(crate) enum ReadError {
     NotAFile,
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
+    #[error("it has more than {ENTRIES} entries")]
+    TooMany,
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
 }

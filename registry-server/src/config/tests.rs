@@ -146,7 +146,7 @@ fn errors_of_a_file_name_line_key_and_remedy() {
         ),
         (
             "[search]\nkind = 'embedded'",
-            "/granary.toml, line 2: search.kind: this key is not known; did you mean storage.kind?",
+            "/granary.toml, line 2: search.kind: this key is not known; `granary config show` lists those there are",
         ),
         (
             "server = 3",

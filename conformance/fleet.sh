@@ -90,7 +90,7 @@ stop_fleet() {
 
 # What a failure leaves behind.
 # shellcheck disable=SC2016
-defer 'for pid in "${REPLICAS[@]}" $NGINX_PID; do kill -KILL "$pid"; done'
+defer 'for pid in "${REPLICAS[@]}" $NGINX_PID; do kill -KILL "$pid" 2>/dev/null; done'
 
 if [ "${1:-}" = --keep ]; then
   start_fleet fleet

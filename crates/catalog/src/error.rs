@@ -3,9 +3,9 @@ use sea_orm::{DbErr, RuntimeErr, sqlx};
 /// What can go wrong in the catalog itself. Outcomes a caller must tell apart are return values, not errors.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The database refused or failed a statement.
+    /// The database refused or failed a statement. The text has the whole chain, which repeats itself.
     #[error("the database failed: {0}")]
-    Database(#[from] DbErr),
+    Database(DbErr),
     /// The database did not say whether it committed: the change may have happened, or not (decision 40).
     #[error("the database did not confirm a commit: {0}")]
     Indeterminate(String),
@@ -23,6 +23,12 @@ pub enum CatalogError {
     /// The writer has stopped, because the process is ending.
     #[error("the catalog is closed")]
     Closed,
+}
+
+impl From<DbErr> for CatalogError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
 }
 
 /// States of a server that is full, starts, stops or fails over (PostgreSQL, appendix A).

@@ -33,6 +33,12 @@ pub enum Command {
     Import(ImportArgs),
     /// Write a repository out as an OCI image layout.
     Export(ExportArgs),
+    /// Copy everything into a folder while the service goes on.
+    Backup(BackupArgs),
+    /// Put a backup into an empty installation.
+    Restore(RestoreArgs),
+    /// Copy an installation into other databases and stores.
+    Migrate(MigrateArgs),
     /// Look after the installation.
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -201,6 +207,63 @@ pub struct ExportArgs {
     pub json: bool,
 }
 
+/// `granary backup`
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The folder: a new or empty one, or that of an earlier backup, which is brought up to date.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The folder of the backup.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Where the configuration of the installation comes from that takes it in.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Read everything again from where it was restored to, and compare it with its digest.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary migrate`
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// The configuration file of the source, or its data folder if it has none. The environment does not count.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub from: PathBuf,
+    /// The configuration file of the target, or its data folder if it has none.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub to: PathBuf,
+    /// The data folder of a source that has a configuration file.
+    #[arg(long, value_name = "DIR")]
+    pub from_data: Option<PathBuf>,
+    /// The data folder of a target that has a configuration file.
+    #[arg(long, value_name = "DIR")]
+    pub to_data: Option<PathBuf>,
+    /// Read everything again from where it was copied to, and compare it with its digest.
+    #[arg(long)]
+    pub verify: bool,
+    /// Copy although the source is served. What is pushed meanwhile stays behind.
+    #[arg(long)]
+    pub force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
 fn rate(text: &str) -> Result<u64, String> {
     match config::parse_size(text) {
         Ok(0) => Err("a rate of 0 would never end".to_owned()),
@@ -227,6 +290,9 @@ mod tests {
         for arguments in [
             &["granary", "serve", "--port", "1"][..],
             &["granary", "scrub", "--rate", "fast"],
+            &["granary", "backup"],
+            &["granary", "restore", "--to", "d"],
+            &["granary", "migrate", "--from", "d"],
             &["granary", "import"],
             &["granary", "export", "app"],
             &["granary", "export", "--to", "p"],
@@ -247,6 +313,9 @@ mod tests {
             "granary gc --dry-run --json",
             "granary why sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a --json",
             "granary scrub --rate 1GiB",
+            "granary backup --to b --data d --json",
+            "granary restore --from b --config f --data d --verify --json",
+            "granary migrate --from d --to f --to-data e --verify --force --json",
             "granary import tree --repository old/registry --dry-run --json --data d",
             "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",

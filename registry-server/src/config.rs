@@ -273,6 +273,11 @@ impl Config {
         Self::load_from(options, layers::environment())
     }
 
+    /// Reads them all but the environment, which is about another installation.
+    pub fn load_alone(options: LoadOptions) -> Result<Self, ConfigError> {
+        Self::load_from(options, [])
+    }
+
     /// [`Self::load`] with the environment given.
     fn load_from(
         options: LoadOptions,

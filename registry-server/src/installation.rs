@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use granary_blobs::{BlobStore, FileStore, MemoryStore, S3Store};
 use granary_catalog::Catalog;
-use granary_registry::{Redirect, Registry, Rules};
+use granary_registry::{Redirect, Registry, Rules, Side};
 
 use tokio::runtime::Handle;
 
@@ -89,6 +89,42 @@ impl Installation {
     /// The data folder.
     pub fn folder(&self) -> &Path {
         &self.lock.folder
+    }
+}
+
+/// A catalog and a store that are not an installation, or not yet: the ends of a copy.
+pub struct Parts {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The store.
+    pub store: Box<dyn BlobStore>,
+    _lock: Option<DataLock>,
+    _locks: Vec<File>,
+}
+
+impl Parts {
+    /// Opens what `config` describes.
+    pub async fn open(config: &Config, lock: Option<DataLock>) -> anyhow::Result<Self> {
+        let mut locks = Vec::new();
+        Ok(Self {
+            catalog: open_catalog(config, &mut locks).await?,
+            store: open_store(config, &mut locks).await?,
+            _lock: lock,
+            _locks: locks,
+        })
+    }
+
+    /// Both, for a copy.
+    pub fn side(&self) -> Side<'_> {
+        Side {
+            catalog: &self.catalog,
+            store: &*self.store,
+        }
+    }
+
+    /// Leaves a database that is one file.
+    pub async fn close(self) {
+        self.catalog.close().await;
     }
 }
 

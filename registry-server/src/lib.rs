@@ -17,6 +17,7 @@ pub mod openapi;
 mod process;
 mod redis;
 mod registry_metrics;
+pub mod relocation;
 pub mod schema;
 pub mod serve;
 mod stream;

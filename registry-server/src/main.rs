@@ -11,7 +11,7 @@ use registry_server::{
     config::ConfigError,
     maintenance,
     moving::{self, UsageError},
-    openapi, schema, serve,
+    openapi, relocation, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -48,6 +48,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Scrub(args) => maintenance::scrub(args.config.load()?, &args),
         Command::Import(args) => moving::import(args.config.load()?, &args),
         Command::Export(args) => moving::export(args.config.load()?, &args),
+        Command::Backup(args) => relocation::backup(args.config.load()?, &args),
+        Command::Restore(args) => relocation::restore(args.config.load()?, &args),
+        Command::Migrate(args) => relocation::migrate(&args),
         Command::Admin(AdminCommand::Schema(command)) => match command {
             SchemaCommand::Status(args) => schema::status(&args.config.load()?, args.json),
             SchemaCommand::Up(args) => schema::up(&args.config.load()?, args.json),

@@ -112,6 +112,20 @@ pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
 
 /// Does `work` in the server that holds the data folder, or here.
 pub(crate) fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
+    with_progress(async |progress| match DataLock::take(&config.data)? {
+        None => control::ask(&config.data, &work, progress).await,
+        Some(lock) => {
+            let installation = Installation::open(config, lock).await?;
+            let report = installation.registry.maintain(work, progress).await?;
+            Ok(report_json(&report))
+        }
+    })
+}
+
+/// Does `work` and shows how far it is.
+pub(crate) fn with_progress<T>(
+    work: impl AsyncFnOnce(&Progress) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -126,17 +140,7 @@ pub(crate) fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
             bar.inc(by);
         })
     };
-    let report = runtime.block_on(async {
-        match DataLock::take(&config.data)? {
-            None => control::ask(&config.data, &work, &progress).await,
-            Some(lock) => {
-                let installation = Installation::open(config, lock).await?;
-                Ok(report_json(
-                    &installation.registry.maintain(work, &progress).await?,
-                ))
-            }
-        }
-    });
+    let report = runtime.block_on(work(&progress));
     bar.finish_and_clear();
     report
 }
@@ -168,6 +172,7 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::Gc(report) => json!(report),
         MaintenanceReport::Scrub(report) => json!(report),
         MaintenanceReport::Why(digest, explanation) => why_json(digest, explanation),
+        MaintenanceReport::Backup(report) => json!(report),
         MaintenanceReport::Import(report) => json!(report),
         MaintenanceReport::Export(report) => json!(report),
     }

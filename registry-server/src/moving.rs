@@ -15,7 +15,7 @@ use crate::{
 /// What was asked for cannot be done as it was written.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct UsageError(String);
+pub struct UsageError(pub(crate) String);
 
 /// `granary import`. Fails if something was left out, so that scripts notice.
 pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
@@ -133,7 +133,7 @@ fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
 }
 
 /// The same for a path that need not be there yet; its folder must.
-fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
+pub(crate) fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
     if path.exists() {
         return absolute(path);
     }

@@ -72,6 +72,12 @@ impl Builder {
         self
     }
 
+    /// Starts the server on a folder that is there.
+    pub(crate) fn on(mut self, data: TempDir) -> Self {
+        self.data = Some(Arc::new(data));
+        self
+    }
+
     /// Requests go over HTTP/2 without TLS.
     pub(crate) fn http2(mut self) -> Self {
         self.http2 = true;

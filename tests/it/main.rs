@@ -23,6 +23,7 @@ mod power_loss_image;
 mod pull;
 mod ranges;
 mod referrers;
+mod relocation;
 mod scrub;
 mod smuggling;
 mod swaps;

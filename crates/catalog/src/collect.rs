@@ -14,6 +14,7 @@ use crate::{
     cache::Touched,
     dialect::micros,
     guard,
+    hold::held,
     manifests::remove_manifest,
     sql::{self, signed, unsigned},
     writer::Write,
@@ -227,11 +228,12 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Objects that may be deleted from the store now.
+    /// Objects that may be deleted from the store now; none while somebody holds them.
     pub async fn doomed_objects(&self, limit: u64) -> Result<Vec<DoomedObject>, CatalogError> {
         let query = format!(
-            "SELECT storage_key, store_state, unfinished FROM doomed_objects WHERE not_before <= {} ORDER BY not_before LIMIT $1",
-            self.reads.dialect.clock()
+            "SELECT storage_key, store_state, unfinished FROM doomed_objects WHERE not_before <= {} AND NOT {} ORDER BY not_before LIMIT $1",
+            self.reads.dialect.clock(),
+            held(self.reads.dialect)
         );
         let rows: Vec<Doomed> = self.reads.all(&query, [signed(limit).into()]).await?;
         let object = |row: Doomed| DoomedObject {

@@ -22,6 +22,8 @@ pub struct Catalog {
     pub(crate) reads: Reads,
     pub(crate) memory: Memory,
     writer: Writer,
+    /// Where it lies, for connections beside those that serve.
+    pub(crate) url: String,
     /// SQLite's writing connection, to be closed in order.
     writes: Option<DatabaseConnection>,
 }
@@ -41,6 +43,7 @@ impl Catalog {
             },
             writer: Writer::grouped(writes.clone(), Arc::clone(&cache))?,
             memory: Memory::Exact(cache),
+            url,
             writes: Some(writes),
         })
     }
@@ -60,6 +63,7 @@ impl Catalog {
             },
             writer: Writer::each(url, writers)?,
             memory: Memory::content(),
+            url: url.to_owned(),
             writes: None,
         })
     }
@@ -101,6 +105,17 @@ impl Catalog {
                 tracing::warn!(%error, "a connection to the database did not close in order");
             }
         }
+    }
+
+    /// Closes a SQLite catalog and leaves one file, which can be read where nothing can be written.
+    pub async fn seal(&self) -> Result<(), CatalogError> {
+        self.reads.connection.close_by_ref().await?;
+        if let Some(writes) = &self.writes {
+            let whole = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE";
+            writes.execute_unprepared(whole).await?;
+            writes.close_by_ref().await?;
+        }
+        Ok(())
     }
 
     /// Transactions committed since the start; each is one sync of the log, however many writes it held.

@@ -4,11 +4,14 @@
 //! was committed before *it* began. A row that a decision depends on is therefore locked in one statement, and the
 //! decision is made in the next. The clauses here are empty on SQLite.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use sea_orm::{
     ConnectOptions,
-    sqlx::sqlite::{SqliteAutoVacuum, SqliteJournalMode, SqliteSynchronous},
+    sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 /// The database a catalog lies in.
@@ -97,6 +100,23 @@ pub(crate) fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
             .pragma("cache_size", "-4096")
             .pragma("journal_size_limit", "67108864")
             .statement_cache_capacity(200)
+    });
+    options
+}
+
+/// Options of a SQLite connection to a file that is not to be changed.
+pub(crate) fn sqlite_reading(path: &Path) -> ConnectOptions {
+    let path = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite::memory:");
+    options
+        .max_connections(1)
+        .min_connections(1)
+        .sqlx_logging(false);
+    options.map_sqlx_sqlite_opts(move |_| {
+        SqliteConnectOptions::new()
+            .filename(&path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(10))
     });
     options
 }

@@ -20,6 +20,11 @@ pub enum CatalogError {
     /// The schema is not one that this version can work with.
     #[error("{0}")]
     Schema(String),
+    /// A copy does not hold what its source does.
+    #[error(
+        "the copy of table '{0}' does not hold what the source does: start again into an empty database"
+    )]
+    Differs(String),
     /// The writer has stopped, because the process is ending.
     #[error("the catalog is closed")]
     Closed,

@@ -10,10 +10,12 @@ mod blobs;
 mod cache;
 mod collect;
 mod connection;
+mod copy;
 pub mod dialect;
 mod error;
 mod explain;
 mod guard;
+mod hold;
 mod leases;
 mod manifests;
 mod memory;
@@ -28,14 +30,18 @@ mod writer;
 pub use blobs::{BlobPlace, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;
+pub use copy::{
+    COPIED, Column, CopyClaim, CopyItem, CopyStart, Figures, Kind, LEFT_OUT, Snapshot, Table,
+};
 pub use error::CatalogError;
 pub use explain::{Explanation, Keeper};
+pub use hold::HOLD;
 pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
 pub use repositories::{ReferrerFilter, ReferrersPage};
-pub use schema::{SchemaStatus, schema_status, schema_up};
+pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use tags::{Precondition, TagAt};
 pub use uploads::{
     ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload, Unsent,

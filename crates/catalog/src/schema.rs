@@ -10,6 +10,11 @@ use crate::{
     sql,
 };
 
+/// The newest schema release that this version knows.
+pub fn schema_release() -> i64 {
+    RELEASE
+}
+
 /// Where a database's schema stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaStatus {
@@ -119,7 +124,7 @@ pub(crate) async fn prepare(
     Ok(())
 }
 
-async fn status(
+pub(crate) async fn status(
     connection: &DatabaseConnection,
     dialect: Dialect,
 ) -> Result<SchemaStatus, CatalogError> {

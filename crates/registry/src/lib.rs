@@ -5,8 +5,10 @@
 //! translates requests into these calls and their errors into answers.
 
 mod access;
+mod backup;
 mod blobs;
 mod collect;
+mod copy;
 mod error;
 mod export;
 mod import;
@@ -22,8 +24,10 @@ mod transfer;
 mod uploads;
 
 pub use access::{Action, Decision, Principal, decide};
+pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
 pub use collect::{Collected, CollectionReport};
+pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
@@ -34,7 +38,7 @@ pub use import::{
     recognise,
 };
 pub use left_out::{Finding, Findings, Kind};
-pub use maintenance::{Maintenance, MaintenanceReport, Progress};
+pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};
 pub use manifests::{ManifestRequest, PutManifest};
 pub use moving::MovingError;
 pub use registry::{OpenError, Redirect, Registry, Rules, Untagged};

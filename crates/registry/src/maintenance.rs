@@ -1,13 +1,13 @@
 //! Work on the whole installation, as commands ask for it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use granary_catalog::Explanation;
 use granary_oci::Digest;
 
 use crate::{
-    CollectionReport, ExportReport, ExportRequest, ImportReport, ImportRequest, MovingError,
-    Registry, RegistryError, ScrubReport,
+    BackupReport, CollectionReport, CopyError, ExportReport, ExportRequest, ImportReport,
+    ImportRequest, MovingError, Registry, RegistryError, ScrubReport,
 };
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
@@ -29,6 +29,11 @@ pub enum Maintenance {
         /// The digest.
         digest: Digest,
     },
+    /// Make a backup.
+    Backup {
+        /// The folder, from the root on.
+        to: PathBuf,
+    },
     /// Take in what another registry or a tool stored.
     Import(ImportRequest),
     /// Write a repository out.
@@ -44,10 +49,26 @@ pub enum MaintenanceReport {
     Scrub(ScrubReport),
     /// Of a question.
     Why(Digest, Explanation),
+    /// Of a backup.
+    Backup(BackupReport),
     /// Of an import.
     Import(ImportReport),
     /// Of an export.
     Export(ExportReport),
+}
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum MaintenanceError {
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A copy failed.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// An import or export failed.
+    #[error(transparent)]
+    Moving(#[from] MovingError),
 }
 
 /// Where long work tells how far it is. Cheap to clone.
@@ -93,7 +114,7 @@ impl Registry {
         &self,
         work: Maintenance,
         progress: &Progress,
-    ) -> Result<MaintenanceReport, MovingError> {
+    ) -> Result<MaintenanceReport, MaintenanceError> {
         match work {
             Maintenance::Gc { dry_run } => {
                 let first = self.collect(dry_run, progress).await?;
@@ -118,6 +139,9 @@ impl Registry {
                 let explanation = explanation.map_err(RegistryError::from)?;
                 Ok(MaintenanceReport::Why(digest, explanation))
             }
+            Maintenance::Backup { to } => Ok(MaintenanceReport::Backup(
+                self.back_up(&to, progress).await?,
+            )),
             Maintenance::Import(request) => Ok(MaintenanceReport::Import(
                 self.import(request, progress).await?,
             )),

@@ -104,6 +104,9 @@ impl Registry {
         store: Box<dyn BlobStore>,
         rules: Rules,
     ) -> Result<Self, OpenError> {
+        if catalog.unfinished_copy().await?.is_some() {
+            return Err(OpenError::UnfinishedCopy);
+        }
         let fresh = uuid::Uuid::new_v4().simple().to_string();
         let expected = catalog.setting("store-id", fresh).await?;
         let found = store.identity(&expected).await?;
@@ -178,6 +181,11 @@ pub enum OpenError {
     /// The store failed.
     #[error("the blob store failed: {0}")]
     Store(#[from] granary_blobs::StoreError),
+    /// The catalog is a copy that is not whole yet.
+    #[error(
+        "the database holds a part of a copy: run the migration or restore that was begun again, or use an empty database"
+    )]
+    UnfinishedCopy,
     /// Catalog and store do not belong together.
     #[error(
         "the blob store has id {found}, but the database belongs to store {expected}: point both at the same installation, \

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod cache;
+mod copies;
 mod disconnects;
 mod export;
 mod gate;

@@ -4,8 +4,11 @@
 #[path = "../it/cache.rs"]
 mod cache;
 mod chatty;
+#[path = "../it/copies/mod.rs"]
+mod copies;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
+mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
 #[path = "../it/model/mod.rs"]

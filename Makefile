@@ -6,7 +6,7 @@ export GRANARY_BIN ?= $(CARGO_TARGET_DIR)/debug/granary
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help run test it conformance bench openapi lint fmt release demo build
+.PHONY: help run test it soak conformance bench openapi lint fmt release demo build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: ## everything: tools, format, lints, all tests, fuzzing, real clients, the
 
 it: ## only the integration tests (ARGS="name of a test")
 	cargo test --workspace --test it -- $(ARGS)
+
+soak: ## three replicas under all faults (SOAK_MINUTES=30; GRANARY_SOAK_SEED, GRANARY_SOAK_FAULTS: tests/replicas)
+	GRANARY_SOAK_SECONDS=$$(($${SOAK_MINUTES:-30} * 60)) cargo test -p registry-server --test replicas -- --nocapture three_replicas
 
 conformance: build ## real clients and the OCI suite against this tree (CLIENTS="crane docker")
 	conformance/clients.sh $(CLIENTS)

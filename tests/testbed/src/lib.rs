@@ -20,6 +20,7 @@ mod toxiproxy;
 
 pub use error::TestbedError;
 pub use nginx::Nginx;
+pub use ports::free as free_port;
 pub use postgres::{Postgres, StopMode};
 pub use redis::Redis;
 pub use s3::{Minio, S3Server, SeaweedFs};

@@ -95,6 +95,9 @@ server {
     # What is safe to repeat goes to the next replica when one is gone; POST and PATCH that were sent are not repeated.
     proxy_next_upstream error timeout;
 
+    # All replicas that were asked. PUT and DELETE are repeated too: a test must know that.
+    add_header X-Upstream $upstream_addr always;
+
     location / {
         proxy_pass http://granary;
         proxy_http_version 1.1;

@@ -15,7 +15,7 @@ const RANGE: std::ops::Range<u16> = 15_000..32_000;
 const STARTS: usize = 4;
 
 /// Finds a port on which nothing listens now. Another process may take it before the server does: see [`with_free`].
-pub(crate) fn free() -> Result<u16, TestbedError> {
+pub fn free() -> Result<u16, TestbedError> {
     let mut last = None;
     for attempt in 0..200 {
         // Each RandomState has keys of its own, so two test processes do not walk the same way.

@@ -75,7 +75,7 @@ pub fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
         Ok(done?)
     })?;
     let text = format!(
-        "copied from {} to {}: serve it from there, and never again from here\n",
+        "copied from {} to {}: from now on serve the target only\n",
         args.from.display(),
         args.to.display()
     );

@@ -65,6 +65,9 @@ const ERRORS: &[(&str, usize)] = &[
     ("blobs::delete", 6),
 ];
 
+/// Where no server passes here, because nobody asks it for a copy; `relocation` kills those.
+const COPIES: &[&str] = &["copy::object"];
+
 /// How one life of a server ends.
 struct Fate {
     /// For whoever reads a failure.
@@ -386,7 +389,8 @@ fn every_failpoint_is_listed() {
     }
     assert!(found.len() > 10, "{found:?}");
     for point in found {
-        let listed = POINTS.iter().chain(ERRORS).any(|(name, _)| *name == point);
-        assert!(listed, "{point} is not in POINTS or ERRORS");
+        let listed = POINTS.iter().chain(ERRORS).map(|(name, _)| name);
+        let listed = listed.chain(COPIES).any(|name| *name == point);
+        assert!(listed, "{point} is not in POINTS, ERRORS or COPIES");
     }
 }

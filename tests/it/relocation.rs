@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -326,6 +327,47 @@ async fn an_embedded_installation_moves_to_production_and_back() {
     command(&back).await.exits(0);
     let copy = serve(embedded, None).await;
     assert_eq!(shown(&copy).await, before);
+}
+
+#[tokio::test]
+async fn a_migration_that_is_killed_again_and_again_arrives() {
+    let mut server = TestServer::builder()
+        .env("GRANARY_STORAGE__INLINE_MAX", "100")
+        .start()
+        .await;
+    fill(&server).await;
+    for seed in 100..140 {
+        server
+            .push_image("team/tool", &format!("t{seed}"), &image(seed))
+            .await;
+    }
+    let before = shown(&server).await;
+    let from = server.data().to_owned();
+    server.stop().await;
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("production.toml");
+    fs::write(&config, format!("{}{}", database(), bucket().await)).unwrap();
+    let migrate = ["migrate", "--from", text(&from), "--to", text(&config)];
+    let mut killed = 0;
+    for pause in (40..).step_by(30) {
+        let mut command = granary();
+        let mut process = command.args(migrate).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        if let Some(status) = process.try_wait().unwrap() {
+            assert!(status.success());
+            break;
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        killed += 1;
+    }
+    assert!(killed > 2, "{killed}");
+    let production = serve(TempDir::new().unwrap(), Some(&config)).await;
+    assert_eq!(shown(&production).await, before);
+    production
+        .run(&["scrub", "--config", text(&config)])
+        .await
+        .exits(0);
 }
 
 #[tokio::test]

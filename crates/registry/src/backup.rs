@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use granary_blobs::{BlobStore, FileStore, ObjectKey};
+use granary_blobs::{BlobStore, FileStore, ObjectKey, StoreError};
 use granary_catalog::{Catalog, Snapshot};
 
 use crate::{
@@ -98,7 +98,7 @@ impl Registry {
         fs::create_dir_all(folder).map_err(file("making", folder))?;
         let _lock = lock(folder)?;
         prepare(folder, &note)?;
-        let store = open_store(folder)?;
+        let store = open_store(folder).map_err(CopyError::Target)?;
         let (copied, strangers) =
             held(from.catalog, self.copy_into(folder, &store, progress)).await?;
         replace(folder).await?;
@@ -192,7 +192,7 @@ pub async fn restore(
         let catalog = Catalog::open_sqlite(&database).await?;
         catalog.seal().await?;
     }
-    let store = open_store(folder)?;
+    let store = open_store(folder).map_err(CopyError::Source)?;
     let origin = Origin {
         snapshot: Snapshot::open_sqlite(&database).await?,
         store: &store,
@@ -200,8 +200,8 @@ pub async fn restore(
     copy(origin, to, options, progress).await
 }
 
-fn open_store(folder: &Path) -> Result<FileStore, CopyError> {
-    FileStore::open(&folder.join("blobs"), 0).map_err(CopyError::Target)
+fn open_store(folder: &Path) -> Result<FileStore, StoreError> {
+    FileStore::open(&folder.join("blobs"), 0)
 }
 
 /// Makes sure that the folder is empty or a backup of the same installation, and that there is nothing half done in it.

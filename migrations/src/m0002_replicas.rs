@@ -32,18 +32,9 @@ impl MigrationTrait for Migration {
         for table in [upload_tails(), leases(), replicas()] {
             manager.create_table(table).await?;
         }
-        let keys = Index::create()
-            .name("blobs_storage_key")
-            .table("blobs")
-            .col("storage_key")
-            .take();
-        manager.create_index(keys).await?;
-        let due = Index::create()
-            .name("doomed_objects_due")
-            .table("doomed_objects")
-            .col("not_before")
-            .take();
-        manager.create_index(due).await?;
+        for index in INDEXES {
+            manager.get_connection().execute_unprepared(index).await?;
+        }
         if manager.get_database_backend() == DbBackend::Postgres {
             // SQLite compares bytes anyway.
             for (table, column) in [
@@ -63,6 +54,16 @@ impl MigrationTrait for Migration {
         Ok(())
     }
 }
+
+/// What requests and collections look up, so that neither walks a table. Partial where most rows are of no interest.
+const INDEXES: [&str; 6] = [
+    "CREATE INDEX blobs_storage_key ON blobs (storage_key)",
+    "CREATE INDEX doomed_objects_due ON doomed_objects (not_before)",
+    "CREATE INDEX manifests_subject ON manifests (repository_id, subject) WHERE subject IS NOT NULL",
+    "CREATE INDEX uploads_open ON uploads (principal) WHERE finished IS NULL",
+    "CREATE INDEX tag_history_moved ON tag_history (moved_at)",
+    "CREATE INDEX removed_manifests_removed ON removed_manifests (removed_at)",
+];
 
 async fn add(
     manager: &SchemaManager<'_>,

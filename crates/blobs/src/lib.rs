@@ -120,6 +120,12 @@ pub trait BlobStore: Send + Sync + 'static {
         self.delete(std::slice::from_ref(key)).await
     }
 
+    /// The notes of a checkpoint that is gone back to, given those of a later one: what was used since stays used.
+    fn rewound(&self, before: &[u8], later: &[u8]) -> Vec<u8> {
+        let _ = later;
+        before.to_vec()
+    }
+
     /// An address at which anybody may read the object for `lifetime` without asking us, if the back end can give one.
     async fn link(
         &self,

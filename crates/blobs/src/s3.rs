@@ -241,6 +241,16 @@ impl BlobStore for S3Store {
         removal::abandon(&self.bucket, key, state).await
     }
 
+    fn rewound(&self, before: &[u8], later: &[u8]) -> Vec<u8> {
+        match (Multipart::decode(before), Multipart::decode(later)) {
+            (Ok(mut multipart), Ok(later)) if multipart.upload == later.upload => {
+                multipart.free = multipart.free.max(later.free);
+                multipart.encode()
+            }
+            _ => before.to_vec(),
+        }
+    }
+
     async fn link(
         &self,
         key: &ObjectKey,

@@ -9,7 +9,7 @@ use sea_orm::FromQueryResult;
 use crate::{
     Catalog, CatalogError,
     cache::Touched,
-    dialect::micros,
+    dialect::{self, Dialect, micros},
     repositories::create_repository,
     sql::{self, Id, unsigned},
     writer::Write,
@@ -22,6 +22,16 @@ pub enum BlobPlace {
     Inline(Bytes),
     /// In the store, under this key.
     Object(String),
+}
+
+impl BlobPlace {
+    /// The object's key, if it is in the store.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Object(key) => Some(key),
+        }
+    }
 }
 
 /// A blob that a repository holds.
@@ -79,6 +89,7 @@ struct BlobRow {
     storage_key: Option<String>,
     content: Option<Vec<u8>>,
     leased_until: i64,
+    clock: i64,
     referenced: bool,
 }
 
@@ -123,17 +134,23 @@ impl Catalog {
         }
         let watch = cache.map(|cache| cache.watch(repository));
         let bytes = self.memory.bytes(digest).await;
-        let row: Option<BlobRow> = self.reads.one("SELECT b.size, b.storage_key, CASE WHEN $3 THEN NULL ELSE b.content END AS content, rb.leased_until, EXISTS (SELECT 1 FROM manifest_edges e \
+        // Leases are the database's time (decision 20); what is handed out is this process's. On SQLite they are the same.
+        let clock = match self.reads.dialect {
+            Dialect::Sqlite => "CAST(0 AS BIGINT)".to_owned(),
+            shared => shared.clock(),
+        };
+        let query = format!(
+            "SELECT b.size, b.storage_key, CASE WHEN $3 THEN NULL ELSE b.content END AS content, rb.leased_until, {clock} AS clock, EXISTS (SELECT 1 FROM manifest_edges e \
                WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id) AS referenced \
              FROM repositories r JOIN repository_blobs rb ON rb.repository_id = r.id JOIN blobs b ON b.id = rb.blob_id \
-             WHERE r.name = $1 AND b.digest = $2 AND b.state = 0",
-            [
-                repository.as_str().into(),
-                digest.to_bytes().into(),
-                bytes.is_some().into(),
-            ],
-        )
-        .await?;
+             WHERE r.name = $1 AND b.digest = $2 AND b.state = 0"
+        );
+        let values = [
+            repository.as_str().into(),
+            digest.to_bytes().into(),
+            bytes.is_some().into(),
+        ];
+        let row: Option<BlobRow> = self.reads.one(&query, values).await?;
         let Some(row) = row else { return Ok(None) };
         let place = match (bytes, row.storage_key) {
             (Some(bytes), None) => BlobPlace::Inline(bytes),
@@ -146,7 +163,10 @@ impl Catalog {
             size: unsigned(row.size),
             place,
             referenced: row.referenced,
-            leased_until: row.leased_until,
+            leased_until: match row.clock {
+                0 => row.leased_until,
+                clock => row.leased_until - clock + dialect::now(),
+            },
         });
         if let (Some(cache), Some(watch)) = (cache, watch) {
             cache.store_blob(watch, repository, digest, &blob);
@@ -245,20 +265,31 @@ impl Catalog {
         rows.into_iter().map(item).collect()
     }
 
-    /// Stops serving what no longer matches its digest, until a push repairs it, or serves it again.
+    /// Stops serving what no longer matches its digest, until a push repairs it, or serves it again. Without effect if
+    /// the row no longer names the object `key`: a push may have repaired it meanwhile.
     pub async fn set_quarantine(
         &self,
         kind: ScrubKind,
         id: i64,
+        key: Option<&str>,
         quarantined: bool,
     ) -> Result<(), CatalogError> {
-        let update = match kind {
-            ScrubKind::Blob => "UPDATE blobs SET state = $1 WHERE id = $2",
-            ScrubKind::Manifest => "UPDATE manifests SET state = $1 WHERE id = $2",
+        let mut update = match kind {
+            ScrubKind::Blob => "UPDATE blobs SET state = $1 WHERE id = $2 AND state = $3",
+            ScrubKind::Manifest => "UPDATE manifests SET state = $1 WHERE id = $2 AND state = $3",
+        }
+        .to_owned();
+        let (state, before) = match quarantined {
+            true => (QUARANTINED, LIVE),
+            false => (LIVE, QUARANTINED),
         };
+        let mut values = vec![state.into(), id.into(), before.into()];
+        if let Some(key) = key {
+            update.push_str(" AND storage_key = $4");
+            values.push(key.into());
+        }
         self.write(async move |write| {
-            let state = if quarantined { QUARANTINED } else { LIVE };
-            sql::execute(&write.transaction, update, [state.into(), id.into()]).await?;
+            sql::execute(&write.transaction, &update, values).await?;
             write.touch(Touched::Everything);
             Ok(())
         })
@@ -314,17 +345,20 @@ pub(crate) async fn store_blob(
         }
     };
     if existing.state == QUARANTINED {
-        let repair = "UPDATE blobs SET state = $1, storage_key = $2, content = $3, size = $4, candidate_since = NULL WHERE id = $5";
+        let repair = "UPDATE blobs SET state = $1, storage_key = $2, content = $3, size = $4, candidate_since = NULL WHERE id = $5 AND state = $6";
         let values = [
             LIVE.into(),
-            key.into(),
+            key.clone().into(),
             content.into(),
             size.into(),
             existing.id.into(),
+            QUARANTINED.into(),
         ];
-        sql::execute(&write.transaction, repair, values).await?;
+        let repaired = sql::execute(&write.transaction, repair, values).await? == 1;
         write.touch(Touched::Everything);
-        doom(write, existing.storage_key, write.now).await?;
+        // Another push may have repaired it in the meantime; then this one's object is the spare one.
+        let spare = if repaired { existing.storage_key } else { key };
+        doom(write, spare, write.now).await?;
     } else {
         doom(write, key, write.now).await?;
     }
@@ -382,7 +416,8 @@ pub(crate) async fn add_to_repository(
     lease: Duration,
 ) -> Result<(), CatalogError> {
     let upsert = "INSERT INTO repository_blobs (repository_id, blob_id, leased_until) VALUES ($1, $2, $3) \
-                  ON CONFLICT (repository_id, blob_id) DO UPDATE SET leased_until = excluded.leased_until, candidate_since = NULL";
+                  ON CONFLICT (repository_id, blob_id) DO UPDATE SET candidate_since = NULL, \
+                  leased_until = CASE WHEN excluded.leased_until > repository_blobs.leased_until THEN excluded.leased_until ELSE repository_blobs.leased_until END";
     let values = [
         repository.into(),
         blob.into(),

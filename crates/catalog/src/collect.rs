@@ -40,8 +40,10 @@ pub struct CollectedPage {
     pub removed: u64,
     /// Bytes of blobs removed.
     pub bytes: u64,
-    /// Rows looked at; fewer than asked for means that the pass is over.
+    /// Candidates found.
     pub seen: u64,
+    /// Whether rows follow that were not looked at yet.
+    pub more: bool,
 }
 
 /// A row without a reference, as it was when it was chosen.
@@ -91,7 +93,7 @@ const UNKEPT_MANIFEST: &str = "NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest
      AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = manifests.repository_id AND s.digest = manifests.subject)";
 
 impl Catalog {
-    /// One page of memberships that nothing refers to and whose lease is over.
+    /// Looks at `limit` memberships behind `after`: candidates are those that nothing refers to and whose lease is over.
     pub async fn collect_memberships(
         &self,
         after: &mut (i64, i64),
@@ -99,27 +101,35 @@ impl Catalog {
         limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
+        // The window is bounded by what is looked at, not by what is found, so that no statement walks the table.
+        let bound = "SELECT repository_id, blob_id AS id FROM repository_blobs WHERE (repository_id, blob_id) > ($1, $2) \
+                     ORDER BY repository_id, blob_id LIMIT 1 OFFSET $3";
+        let (first, behind) = (after.0, after.1);
+        let values = [first.into(), behind.into(), signed(limit).into()];
+        let bound: Option<MembershipKey> = self.reads.one(bound, values).await?;
+        let end = bound.map_or((i64::MAX, i64::MAX), |row| (row.repository_id, row.id));
         let query = format!(
             "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, \
                repository_blobs.candidate_since FROM repository_blobs \
              JOIN repositories r ON r.id = repository_id JOIN blobs b ON b.id = repository_blobs.blob_id \
-             WHERE (repository_id > $1 OR (repository_id = $1 AND blob_id > $2)) AND leased_until < {} AND {UNREFERENCED_MEMBERSHIP} \
-             ORDER BY repository_id, blob_id LIMIT $3",
+             WHERE (repository_id, blob_id) > ($1, $2) AND (repository_id, blob_id) <= ($3, $4) \
+               AND leased_until < {} AND {UNREFERENCED_MEMBERSHIP} ORDER BY repository_id, blob_id",
             self.reads.dialect.clock()
         );
-        let values = [after.0.into(), after.1.into(), signed(limit).into()];
+        let values = [first.into(), behind.into(), end.0.into(), end.1.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
-        if let Some(last) = candidates.last() {
-            *after = (last.repository_id, last.id);
-        }
+        *after = end;
         let still = format!(
             "repository_id = $1 AND blob_id = $2 AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP}"
         );
-        self.mark_or_remove(candidates, limits, pass_began, Room::Membership, still)
-            .await
+        let mut page = self
+            .mark_or_remove(candidates, limits, pass_began, Room::Membership, still)
+            .await?;
+        page.more = end.0 < i64::MAX;
+        Ok(page)
     }
 
-    /// One page of blobs that no repository holds.
+    /// Looks at `limit` blobs behind `after`: candidates are those that no repository holds.
     pub async fn collect_blobs(
         &self,
         after: &mut i64,
@@ -127,7 +137,7 @@ impl Catalog {
         limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let values = [(*after).into(), signed(limit).into()];
+        let (first, end) = (*after, self.window("blobs", *after, limit).await?);
         let condition = if limits.dry_run {
             unneeded_blob(&self.reads.dialect.clock())
         } else {
@@ -135,18 +145,21 @@ impl Catalog {
         };
         let query = format!(
             "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since FROM blobs \
-             WHERE id > $1 AND {condition} ORDER BY id LIMIT $2"
+             WHERE id > $1 AND id <= $2 AND {condition} ORDER BY id"
         );
+        let values = [first.into(), end.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
-        if let Some(last) = candidates.last() {
-            *after = last.id;
-        }
+        *after = end;
         let still = format!("$1 = $1 AND id = $2 AND $3 = $3 AND {UNHELD_BLOB}");
-        self.mark_or_remove(candidates, limits, pass_began, Room::Blob, still)
-            .await
+        let mut page = self
+            .mark_or_remove(candidates, limits, pass_began, Room::Blob, still)
+            .await?;
+        page.more = end < i64::MAX;
+        Ok(page)
     }
 
-    /// One page of manifests that lost their last tag `age` ago and that nothing else keeps.
+    /// Looks at `limit` manifests behind `after`: candidates are those that lost their last tag `age` ago and that
+    /// nothing else keeps.
     pub async fn collect_manifests(
         &self,
         after: &mut i64,
@@ -155,23 +168,33 @@ impl Catalog {
         limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
+        let (first, end) = (*after, self.window("manifests", *after, limit).await?);
         let query = format!(
             "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
              FROM manifests JOIN repositories r ON r.id = repository_id \
-             WHERE manifests.id > $1 AND untagged_since < {} - $2 AND {UNKEPT_MANIFEST} ORDER BY manifests.id LIMIT $3",
+             WHERE manifests.id > $1 AND manifests.id <= $2 AND untagged_since < {} - $3 AND {UNKEPT_MANIFEST} ORDER BY manifests.id",
             self.reads.dialect.clock()
         );
-        let values = [(*after).into(), micros(age).into(), signed(limit).into()];
+        let values = [first.into(), end.into(), micros(age).into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
-        if let Some(last) = candidates.last() {
-            *after = last.id;
-        }
+        *after = end;
         let still = format!(
             "repository_id = $1 AND id = $2 AND untagged_since < $3 - {} AND {UNKEPT_MANIFEST}",
             micros(age)
         );
-        self.mark_or_remove(candidates, limits, pass_began, Room::Manifest, still)
-            .await
+        let mut page = self
+            .mark_or_remove(candidates, limits, pass_began, Room::Manifest, still)
+            .await?;
+        page.more = end < i64::MAX;
+        Ok(page)
+    }
+
+    /// The last id of a window of `limit` rows behind `after`; the largest number there is if no more rows follow.
+    async fn window(&self, table: &str, after: i64, limit: u64) -> Result<i64, CatalogError> {
+        let bound = format!("SELECT id FROM {table} WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2");
+        let values = [after.into(), signed(limit).into()];
+        let row: Option<sql::Id> = self.reads.one(&bound, values).await?;
+        Ok(row.map_or(i64::MAX, |row| row.id))
     }
 
     async fn mark_or_remove(
@@ -205,7 +228,7 @@ impl Catalog {
         }
         // Others wait for the rows of a transaction, so where there are others it is kept short.
         let together = match (self.is_shared(), room) {
-            (false, _) => candidates.len(),
+            (false, _) => 200,
             (true, Room::Manifest) => 1,
             (true, Room::Membership | Room::Blob) => 25,
         };
@@ -255,20 +278,46 @@ impl Catalog {
         .await
     }
 
-    /// Drops moves older than `keep`, but never the newest of a tag, so that where it stands stays explained.
-    pub async fn trim_tag_history(&self, keep: Duration) -> Result<u64, CatalogError> {
+    /// Leaves objects that could not be deleted for later, so that they do not stand before the others.
+    pub async fn postpone_objects(
+        &self,
+        keys: Vec<String>,
+        delay: Duration,
+    ) -> Result<(), CatalogError> {
         self.write(async move |write| {
-            let delete = "DELETE FROM tag_history WHERE moved_at < $1 AND EXISTS (SELECT 1 FROM tag_history newer \
-                          WHERE newer.repository_id = tag_history.repository_id AND newer.name = tag_history.name \
-                            AND newer.moved_at > tag_history.moved_at AND newer.moved_at <= $1)";
-            let before = write.now - micros(keep);
-            let trimmed = sql::execute(&write.transaction, delete, [before.into()]).await?;
-            let removed = "DELETE FROM removed_manifests WHERE removed_at < $1";
-            sql::execute(&write.transaction, removed, [before.into()]).await?;
-            Ok(trimmed)
+            for key in keys {
+                let update = "UPDATE doomed_objects SET not_before = $1 WHERE storage_key = $2";
+                let values = [(write.now + micros(delay)).into(), key.into()];
+                sql::execute(&write.transaction, update, values).await?;
+            }
+            Ok(())
         })
         .await
     }
+
+    /// Drops up to `limit` moves older than `keep`, but never the newest of a tag, so that where it stands stays
+    /// explained; and as many notes of manifests that were removed. Says how many rows went.
+    pub async fn trim_tag_history(&self, keep: Duration, limit: u64) -> Result<u64, CatalogError> {
+        self.write(async move |write| {
+            let moves = "DELETE FROM tag_history WHERE seq IN (SELECT old.seq FROM tag_history old WHERE old.moved_at < $1 \
+                         AND EXISTS (SELECT 1 FROM tag_history newer WHERE newer.repository_id = old.repository_id \
+                           AND newer.name = old.name AND newer.moved_at > old.moved_at AND newer.moved_at <= $1) \
+                         ORDER BY old.moved_at LIMIT $2)";
+            let before = write.now - micros(keep);
+            let values = || [before.into(), signed(limit).into()];
+            let trimmed = sql::execute(&write.transaction, moves, values()).await?;
+            let notes = "DELETE FROM removed_manifests WHERE (repository_id, digest) IN \
+                         (SELECT repository_id, digest FROM removed_manifests WHERE removed_at < $1 ORDER BY removed_at LIMIT $2)";
+            Ok(trimmed + sql::execute(&write.transaction, notes, values()).await?)
+        })
+        .await
+    }
+}
+
+#[derive(FromQueryResult)]
+struct MembershipKey {
+    repository_id: i64,
+    id: i64,
 }
 
 #[derive(Clone, Copy)]

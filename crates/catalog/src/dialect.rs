@@ -121,7 +121,8 @@ pub(crate) fn sqlite_reading(path: &Path) -> ConnectOptions {
     options
 }
 
-/// Options of a PostgreSQL connection: nothing waits without end, neither for a lock nor for a forgotten transaction.
+/// Options of a PostgreSQL connection: nothing waits long, neither for a lock nor for a forgotten transaction. Whoever
+/// waits for a lock holds a connection, so that wait is short and repeated.
 pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
@@ -139,7 +140,7 @@ pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
             .statement_cache_capacity(200)
             .options([
                 ("statement_timeout", "30s"),
-                ("lock_timeout", "10s"),
+                ("lock_timeout", "2s"),
                 ("idle_in_transaction_session_timeout", "60s"),
                 ("default_transaction_isolation", "read committed"),
             ])

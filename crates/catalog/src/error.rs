@@ -9,6 +9,9 @@ pub enum CatalogError {
     /// The database did not say whether it committed: the change may have happened, or not (decision 40).
     #[error("the database did not confirm a commit: {0}")]
     Indeterminate(String),
+    /// The database did not answer in time.
+    #[error("the database did not answer in time")]
+    Silent,
     /// A row holds what this version cannot read.
     #[error("a row of '{table}' cannot be read: {problem}")]
     Damaged {
@@ -36,9 +39,8 @@ impl From<DbErr> for CatalogError {
     }
 }
 
-/// States of a server that is full, starts, stops or fails over (PostgreSQL, appendix A).
-const AWAY: [&str; 5] = [
-    "53300", // too_many_connections
+/// States of a server that starts, stops or fails over (PostgreSQL, appendix A).
+const AWAY: [&str; 4] = [
     "57P01", // admin_shutdown
     "57P02", // crash_shutdown
     "57P03", // cannot_connect_now
@@ -62,18 +64,31 @@ impl CatalogError {
         }
     }
 
+    /// Why a commit failed: the server says that it undid everything, or nobody knows.
+    pub(crate) fn uncommitted(error: DbErr) -> Self {
+        let text = error.to_string();
+        let error = Self::Database(error);
+        if error.is_conflict() {
+            error
+        } else {
+            Self::Indeterminate(text)
+        }
+    }
+
     /// Whether the database was away or busy, so that the same may succeed in a moment.
     pub fn is_transient(&self) -> bool {
         match self.cause() {
             None => {
                 matches!(
                     self,
-                    Self::Indeterminate(_) | Self::Database(DbErr::ConnectionAcquire(_))
+                    Self::Indeterminate(_)
+                        | Self::Silent
+                        | Self::Database(DbErr::ConnectionAcquire(_))
                 )
             }
-            Some(sqlx::Error::Database(error)) => error
-                .code()
-                .is_some_and(|code| AWAY.contains(&&*code) || code.starts_with("08")),
+            Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
+                AWAY.contains(&&*code) || CONFLICT.contains(&&*code) || code.starts_with("08")
+            }),
             Some(cause) => matches!(
                 cause,
                 sqlx::Error::Io(_)

@@ -250,19 +250,19 @@ pub(crate) async fn remove_manifest(
     )
     .await?;
     // Children lose a parent and referrers their subject: the time they may be kept without a tag begins now.
-    let orphans = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL WHERE untagged_since IS NOT NULL AND repository_id = $2 \
-                   AND (subject = $4 OR digest IN (SELECT digest FROM manifest_edges WHERE manifest_id = $3))";
-    sql::execute(
-        &write.transaction,
-        orphans,
-        [
-            write.now.into(),
-            repository_id.into(),
-            manifest.into(),
-            digest.to_bytes().into(),
-        ],
-    )
-    .await?;
+    // Two statements, because each has an index of its own.
+    let children = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL WHERE untagged_since IS NOT NULL \
+                    AND repository_id = $2 AND digest IN (SELECT digest FROM manifest_edges WHERE manifest_id = $3)";
+    let values = [write.now.into(), repository_id.into(), manifest.into()];
+    sql::execute(&write.transaction, children, values).await?;
+    let referrers = "UPDATE manifests SET untagged_since = $1, candidate_since = NULL WHERE untagged_since IS NOT NULL \
+                     AND repository_id = $2 AND subject = $3";
+    let values = [
+        write.now.into(),
+        repository_id.into(),
+        digest.to_bytes().into(),
+    ];
+    sql::execute(&write.transaction, referrers, values).await?;
     sql::execute(
         &write.transaction,
         "DELETE FROM manifests WHERE id = $1",

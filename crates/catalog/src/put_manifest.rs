@@ -360,10 +360,12 @@ async fn refresh(write: &mut Write, manifest: i64, put: &ManifestPut) -> Result<
         write.touch(Touched::Everything);
     }
     // What only collection looks at is in no copy, so nothing has to go from memory.
-    let keep = "UPDATE manifests SET candidate_since = NULL, untagged_since = CASE WHEN $1 THEN NULL ELSE untagged_since END \
-                WHERE id = $2 AND (candidate_since IS NOT NULL OR ($1 AND untagged_since IS NOT NULL))";
+    // Without a tag the time that it may be kept begins anew: it was acknowledged now.
+    let keep = "UPDATE manifests SET candidate_since = NULL, untagged_since = CASE WHEN $1 THEN NULL ELSE $2 END \
+                WHERE id = $3 AND (candidate_since IS NOT NULL OR untagged_since IS NOT NULL)";
     let tagged = !put.tags.is_empty();
-    sql::execute(&write.transaction, keep, [tagged.into(), manifest.into()]).await?;
+    let values = [tagged.into(), write.now.into(), manifest.into()];
+    sql::execute(&write.transaction, keep, values).await?;
     Ok(manifest)
 }
 

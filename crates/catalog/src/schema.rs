@@ -87,9 +87,24 @@ pub(crate) async fn prepare_shared(url: &str) -> Result<(), CatalogError> {
     connection.execute_unprepared(patient).await?;
     let lock = format!("SELECT pg_advisory_lock({MIGRATION_LOCK})");
     connection.execute_unprepared(&lock).await?;
-    let prepared = prepare(&connection, Dialect::Postgres).await;
+    let prepared = match durable(&connection).await {
+        Ok(()) => prepare(&connection, Dialect::Postgres).await,
+        refused => refused,
+    };
     connection.close().await?;
     prepared
+}
+
+/// A commit that the server answers before it is on the disk would be acknowledged to clients and then lost.
+async fn durable(connection: &DatabaseConnection) -> Result<(), CatalogError> {
+    let query = "SELECT setting AS value FROM pg_settings WHERE name = 'synchronous_commit'";
+    let found: Option<Setting> = sql::one(connection, query, []).await?;
+    if found.is_some_and(|found| found.value == "off") {
+        return Err(CatalogError::Schema(
+            "synchronous_commit is off for this database or user: set it to on, or what Granary acknowledged can be lost".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Applies what is pending, unless the database is ahead of this version.

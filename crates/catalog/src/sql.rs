@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, Statement, Value};
 
 use crate::{CatalogError, backoff::Backoff, dialect::Dialect};
 
@@ -31,8 +31,8 @@ impl Reads {
         let mut again = Again::new();
         let statement = statement(&self.connection, sql, values);
         loop {
-            let row = self.connection.query_one_raw(statement.clone()).await;
-            match row.map_err(CatalogError::from) {
+            let row = self.connection.query_one_raw(statement.clone());
+            match in_time(row).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(row)) => return Ok(Some(T::from_query_result(&row, "")?)),
                 Err(error) => again.after(error).await?,
@@ -49,8 +49,8 @@ impl Reads {
         let mut again = Again::new();
         let statement = statement(&self.connection, sql, values);
         loop {
-            let rows = self.connection.query_all_raw(statement.clone()).await;
-            match rows.map_err(CatalogError::from) {
+            let rows = self.connection.query_all_raw(statement.clone());
+            match in_time(rows).await {
                 Ok(rows) => {
                     let read = |row| T::from_query_result(row, "").map_err(CatalogError::from);
                     return rows.iter().map(read).collect();
@@ -58,6 +58,16 @@ impl Reads {
                 Err(error) => again.after(error).await?,
             }
         }
+    }
+}
+
+/// Longest that a read may take; the server's own limit is shorter, but a server may fall silent.
+const READ: Duration = Duration::from_secs(40);
+
+async fn in_time<T>(read: impl Future<Output = Result<T, DbErr>>) -> Result<T, CatalogError> {
+    match tokio::time::timeout(READ, read).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(CatalogError::Silent),
     }
 }
 

@@ -9,7 +9,7 @@ use sea_orm::FromQueryResult;
 use crate::{
     BlobPlace, Catalog, CatalogError,
     blobs::{add_to_repository, doom_unfinished, store_blob},
-    dialect::micros,
+    dialect::{Dialect, micros},
     repositories::create_repository,
     sql::{self, signed, unsigned},
     writer::Write,
@@ -72,6 +72,8 @@ pub struct Progress {
     pub unsent: Unsent,
     /// Whether the session has no writer afterwards.
     pub release: bool,
+    /// An object that the session has no use for any more, and that may be unfinished.
+    pub leftover: Option<String>,
 }
 
 /// The last bytes of a session that the store does not hold yet. Rows are appended, so that many small chunks cost no
@@ -182,9 +184,9 @@ impl Catalog {
     /// Begins a session; `false` if the principal has too many open ones.
     pub async fn create_upload(&self, upload: NewUpload) -> Result<bool, CatalogError> {
         self.write(async move |write| {
-            let count = "SELECT COUNT(*) AS number FROM uploads WHERE principal = $1 AND finished IS NULL";
-            let open: Option<Count> =
-                sql::one(&write.transaction, count, [upload.principal.as_str().into()]).await?;
+            let count = "SELECT COUNT(*) AS number FROM (SELECT 1 FROM uploads WHERE principal = $1 AND finished IS NULL LIMIT $2) found";
+            let values = [upload.principal.as_str().into(), signed(upload.limit).into()];
+            let open: Option<Count> = sql::one(&write.transaction, count, values).await?;
             if open.is_some_and(|open| unsigned(open.number) >= upload.limit) {
                 return Ok(false);
             }
@@ -317,7 +319,7 @@ impl Catalog {
             let values = [key.into(), write.now.into(), id.into(), epoch.into()];
             let reserved = sql::execute(&write.transaction, update, values).await? == 1;
             if reserved {
-                doom_unfinished(write, former, None, write.now).await?;
+                leave(write, former).await?;
             }
             Ok(reserved)
         })
@@ -356,6 +358,7 @@ impl Catalog {
             if changed == 0 {
                 return Ok(false);
             }
+            leave(write, progress.leftover).await?;
             if unsent.replaces {
                 forget_unsent(write, &id).await?;
             }
@@ -377,13 +380,15 @@ impl Catalog {
             .await
     }
 
-    /// Stores the blob of session `id` and closes the session; `unsent` says whether rows hold the last of its bytes.
+    /// Stores the blob of session `id` and closes the session. `unsent` says whether rows hold the last of its bytes,
+    /// `leftover` names an object that the session began and that is not the blob's.
     pub async fn finish_upload(
         &self,
         id: &str,
         epoch: i64,
         blob: FinishedBlob,
         unsent: bool,
+        leftover: Option<String>,
     ) -> Result<FinishOutcome, CatalogError> {
         let id = id.to_owned();
         self.write(async move |write| {
@@ -393,6 +398,7 @@ impl Catalog {
             if sql::execute(&write.transaction, close, values).await? == 0 {
                 return Ok(FinishOutcome::Superseded);
             }
+            leave(write, leftover).await?;
             if unsent {
                 forget_unsent(write, &id).await?;
             }
@@ -487,6 +493,19 @@ async fn end(write: &mut Write, session: Ended, delay: Duration) -> Result<(), C
     .await?;
     Ok(())
 }
+
+/// Dooms an object that a session leaves behind. Where others share the catalog, an earlier writer may still be at it.
+async fn leave(write: &mut Write, key: Option<String>) -> Result<(), CatalogError> {
+    let delay = match write.dialect {
+        Dialect::Sqlite => Duration::ZERO,
+        Dialect::Postgres => LINGER,
+    };
+    let not_before = write.now + micros(delay);
+    doom_unfinished(write, key, None, not_before).await
+}
+
+/// Longest that a writer which was overtaken may go on without knowing it.
+const LINGER: Duration = Duration::from_secs(60);
 
 const UNSENT: &str = "SELECT bytes FROM upload_tails WHERE upload_id = $1 ORDER BY first";
 

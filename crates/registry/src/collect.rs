@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use granary_blobs::ObjectKey;
-use granary_catalog::{CollectedPage, CollectionLimits, dialect};
+use granary_catalog::{CollectedPage, CollectionLimits, DoomedObject, dialect};
 
 use crate::{Progress, Registry, RegistryError, Untagged, blobs::parse_key};
 
@@ -33,8 +32,12 @@ pub struct CollectionReport {
     pub objects: u64,
 }
 
-/// Rows that one transaction looks at.
+/// Rows that one statement looks at.
+const WINDOW: u64 = 2000;
+/// Rows that one transaction changes, and objects that one request deletes.
 const PAGE: u64 = 200;
+/// How long an object that could not be deleted is left alone.
+const LATER: Duration = Duration::from_secs(600);
 /// Furthest that the database's clock and the process's may drift apart before a round is skipped.
 const DRIFT: i64 = 60_000_000;
 
@@ -135,10 +138,6 @@ impl Registry {
         };
         if !dry_run {
             report.uploads = self.expire_uploads().await?;
-            parts
-                .catalog
-                .trim_tag_history(parts.rules.tag_history)
-                .await?;
         }
         if let Untagged::After(age) = parts.rules.untagged {
             progress.say("looking at untagged manifests");
@@ -146,7 +145,7 @@ impl Registry {
             loop {
                 let page = parts
                     .catalog
-                    .collect_manifests(&mut after, began, age, PAGE, limits)
+                    .collect_manifests(&mut after, began, age, WINDOW, limits)
                     .await?;
                 report.manifests += page.removed;
                 if self.add(&mut report, page, progress) {
@@ -160,6 +159,8 @@ impl Registry {
             .await?;
         if !dry_run {
             report.objects = self.delete_doomed(progress).await?;
+            let history = parts.rules.tag_history;
+            while parts.catalog.trim_tag_history(history, PAGE).await? >= PAGE {}
         }
         Ok(report)
     }
@@ -177,7 +178,7 @@ impl Registry {
             let page = self
                 .parts
                 .catalog
-                .collect_memberships(&mut after, began, PAGE, limits)
+                .collect_memberships(&mut after, began, WINDOW, limits)
                 .await?;
             report.withdrawn += page.removed;
             if self.add(report, page, progress) {
@@ -199,7 +200,7 @@ impl Registry {
             let page = self
                 .parts
                 .catalog
-                .collect_blobs(&mut after, began, PAGE, limits)
+                .collect_blobs(&mut after, began, WINDOW, limits)
                 .await?;
             report.blobs += page.removed;
             report.bytes += page.bytes;
@@ -214,7 +215,7 @@ impl Registry {
     fn add(&self, report: &mut CollectionReport, page: CollectedPage, progress: &Progress) -> bool {
         report.marked += page.marked;
         progress.advance(page.seen);
-        page.seen < PAGE
+        !page.more
     }
 
     async fn expire_uploads(&self) -> Result<u64, RegistryError> {
@@ -233,30 +234,65 @@ impl Registry {
         }
     }
 
-    /// Deletes objects whose rows went long enough ago. A row goes only once the store has confirmed.
+    /// Deletes objects whose rows went long enough ago. A row goes only once the store has confirmed. An object that
+    /// cannot be deleted stands in nobody's way: it is tried again later, and the first such error is told at the end.
     async fn delete_doomed(&self, progress: &Progress) -> Result<u64, RegistryError> {
         progress.say("deleting objects");
-        let mut deleted = 0;
+        let (mut deleted, mut failure) = (0, None);
         loop {
             let doomed = self.parts.catalog.doomed_objects(PAGE).await?;
             if doomed.is_empty() {
-                return Ok(deleted);
+                return failure.map_or(Ok(deleted), Err);
             }
-            let mut whole: Vec<ObjectKey> = Vec::new();
-            for object in &doomed {
-                let key = parse_key(&object.key)?;
-                match &object.unfinished {
-                    None => whole.push(key),
-                    Some(state) => self.parts.store.abandon(&key, state).await?,
+            let (mut gone, mut later) = (Vec::new(), Vec::new());
+            for (key, outcome) in self.delete_objects(doomed).await {
+                match outcome {
+                    Ok(()) => gone.push(key),
+                    Err(error) => {
+                        tracing::error!(%error, key, "an object could not be deleted; it is tried again later");
+                        failure.get_or_insert(error);
+                        later.push(key);
+                    }
                 }
             }
-            self.parts.store.delete(&whole).await?;
             granary_failpoint::reach_async("gc::objects_deleted").await;
-            deleted += doomed.len() as u64;
-            progress.advance(doomed.len() as u64);
-            let keys = doomed.into_iter().map(|object| object.key).collect();
-            self.parts.catalog.forget_objects(keys).await?;
+            deleted += gone.len() as u64;
+            progress.advance(gone.len() as u64);
+            self.parts.catalog.forget_objects(gone).await?;
+            self.parts.catalog.postpone_objects(later, LATER).await?;
         }
+    }
+
+    /// Deletes what it can, and says of each object what became of it.
+    async fn delete_objects(
+        &self,
+        doomed: Vec<DoomedObject>,
+    ) -> Vec<(String, Result<(), RegistryError>)> {
+        let store = &self.parts.store;
+        let (mut whole, mut outcomes) = (Vec::new(), Vec::new());
+        for object in doomed {
+            match (parse_key(&object.key), object.unfinished) {
+                (Err(error), _) => outcomes.push((object.key, Err(error))),
+                (Ok(key), None) => whole.push(key),
+                (Ok(key), Some(state)) => {
+                    let abandoned = store.abandon(&key, &state).await;
+                    outcomes.push((object.key, abandoned.map_err(RegistryError::from)));
+                }
+            }
+        }
+        let together = store.delete(&whole).await.is_ok();
+        for key in whole {
+            let outcome = match together {
+                true => Ok(()),
+                // One of them was refused: each tells for itself.
+                false => store.delete(std::slice::from_ref(&key)).await,
+            };
+            outcomes.push((
+                key.as_str().to_owned(),
+                outcome.map_err(RegistryError::from),
+            ));
+        }
+        outcomes
     }
 
     /// Collects every `interval` until the future is dropped.

@@ -307,7 +307,7 @@ async fn verify_rows(
                 } else if item.quarantined {
                     report.quarantined += 1;
                 } else {
-                    catalog.set_quarantine(kind, item.id, true).await?;
+                    catalog.set_quarantine(kind, item.id, None, true).await?;
                     let problem = format!("its bytes hash to {actual}");
                     report.damaged.push(Damage {
                         digest: item.digest.to_string(),

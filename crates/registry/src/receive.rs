@@ -63,7 +63,10 @@ impl SessionRow {
         let progress = Progress {
             received: end,
             hash_state: checkpoint.hasher.export(),
-            storage_key: Some(key.as_str().to_owned()),
+            // A key that nothing was sent to is not worth keeping.
+            storage_key: (checkpoint.offset > checkpoint.tail.len() as u64
+                || !checkpoint.state.is_empty())
+            .then(|| key.as_str().to_owned()),
             store_state: checkpoint.state.clone(),
             tail: None,
             unsent: Unsent {
@@ -72,6 +75,7 @@ impl SessionRow {
                 replaces: !grows && !before.is_empty(),
             },
             release,
+            leftover: None,
         };
         let saved = self
             .parts
@@ -82,6 +86,34 @@ impl SessionRow {
             *self.unsent() = now;
         }
         Ok(saved)
+    }
+
+    /// Notes a new key in the row, so that a crash leaves no stray object; the former one is left behind.
+    async fn fresh_key(&self, former: Option<ObjectKey>) -> Result<ObjectKey, RegistryError> {
+        let key = ObjectKey::unique();
+        let former = former.map(|key| key.as_str().to_owned());
+        let reserving =
+            self.parts
+                .catalog
+                .reserve_object(&self.id, self.epoch, key.as_str(), former);
+        if reserving.await? {
+            Ok(key)
+        } else {
+            Err(RegistryError::UploadUnknown(self.id.clone()))
+        }
+    }
+
+    async fn append(
+        self: Arc<Self>,
+        key: &ObjectKey,
+        checkpoint: Checkpoint,
+    ) -> Result<Box<dyn BlobWriter>, RegistryError> {
+        let ledger = ObjectLedger {
+            row: Arc::clone(&self),
+            key: key.clone(),
+        };
+        let store = &self.parts.store;
+        Ok(store.append(key, checkpoint, Arc::new(ledger)).await?)
     }
 
     fn unsent(&self) -> std::sync::MutexGuard<'_, Range<u64>> {
@@ -135,34 +167,45 @@ impl Receiver {
             unsent: Mutex::new(row.received - row.unsent.len() as u64..row.received),
             moved: AtomicBool::new(false),
         });
-        let place = match (&key, &row.tail) {
-            (Some(key), None) if row.received > 0 => {
-                let checkpoint = Checkpoint {
-                    offset: row.received,
-                    hasher,
-                    state: row.store_state.clone(),
-                    tail: row.unsent.clone(),
-                };
-                let ledger = ObjectLedger {
-                    row: Arc::clone(&session),
-                    key: key.clone(),
-                };
-                let writer = parts.store.append(key, checkpoint, Arc::new(ledger));
-                Place::Object {
-                    writer: writer.await?,
-                    received: row.received,
-                }
-            }
-            (_, tail) => Place::Inline {
-                bytes: BytesMut::from(tail.as_deref().unwrap_or_default()),
+        let mut receiver = Self {
+            row: session,
+            key,
+            place: Place::Inline {
+                bytes: BytesMut::from(row.tail.as_deref().unwrap_or_default()),
                 hasher: Box::new(hasher),
             },
         };
-        Ok(Self {
-            row: session,
-            key,
-            place,
-        })
+        if row.received > 0 && row.tail.is_none() {
+            receiver.reopen(row).await?;
+        }
+        Ok(receiver)
+    }
+
+    /// Goes on with an object. One that holds nothing yet is begun anew under a fresh key, because an earlier writer in
+    /// another process may still be writing to the former one.
+    async fn reopen(&mut self, row: &StoredUpload) -> Result<(), RegistryError> {
+        let session = Arc::clone(&self.row);
+        let Place::Inline { hasher, .. } = &self.place else {
+            return Ok(());
+        };
+        let checkpoint = Checkpoint {
+            offset: row.received,
+            hasher: (**hasher).clone(),
+            state: row.store_state.clone(),
+            tail: row.unsent.clone(),
+        };
+        let holds_nothing = row.store_state.is_empty() && row.unsent.len() as u64 == row.received;
+        let key = match &self.key {
+            Some(key) if !holds_nothing => key.clone(),
+            former => session.fresh_key(former.clone()).await?,
+        };
+        let writer = session.append(&key, checkpoint).await?;
+        self.key = Some(key);
+        self.place = Place::Object {
+            writer,
+            received: row.received,
+        };
+        Ok(())
     }
 
     /// Bytes so far.
@@ -197,31 +240,15 @@ impl Receiver {
 
     /// Moves what came so far to an object. The session row names it first, so that a crash leaves no stray object.
     async fn open_object(&mut self, tail: Bytes, hasher: Hasher) -> Result<(), RegistryError> {
-        let parts = &self.row.parts;
         // An earlier writer in another process may still be writing to its object, which holds nothing of worth. The
         // first claim of a session has nobody before it.
-        let reusable = !parts.catalog.is_shared() || self.row.epoch <= 1;
+        let session = Arc::clone(&self.row);
+        let reusable = !session.parts.catalog.is_shared() || session.epoch <= 1;
         let key = match &self.key {
             Some(key) if reusable => key.clone(),
-            former => {
-                let key = ObjectKey::unique();
-                let former = former.as_ref().map(|key| key.as_str().to_owned());
-                let (id, epoch) = (&self.row.id, self.row.epoch);
-                let reserve = parts
-                    .catalog
-                    .reserve_object(id, epoch, key.as_str(), former);
-                if !reserve.await? {
-                    return Err(RegistryError::UploadUnknown(id.clone()));
-                }
-                key
-            }
+            former => session.fresh_key(former.clone()).await?,
         };
-        let ledger = ObjectLedger {
-            row: Arc::clone(&self.row),
-            key: key.clone(),
-        };
-        let start = Checkpoint::start(hasher);
-        let mut writer = parts.store.append(&key, start, Arc::new(ledger)).await?;
+        let mut writer = session.append(&key, Checkpoint::start(hasher)).await?;
         let received = tail.len() as u64;
         writer.write(tail).await?;
         self.key = Some(key);
@@ -241,6 +268,7 @@ impl Receiver {
                     tail: Some(Bytes::copy_from_slice(bytes)),
                     unsent: Unsent::default(),
                     release: true,
+                    leftover: None,
                 };
                 let received = progress.received;
                 granary_failpoint::reach_async("upload::before_save").await;
@@ -265,6 +293,14 @@ impl Receiver {
         Ok(received)
     }
 
+    /// An object that the session's row names, when the bytes are few enough to need none.
+    pub(crate) fn leftover(&self) -> Option<String> {
+        match (&self.place, &self.key) {
+            (Place::Inline { .. }, Some(key)) => Some(key.as_str().to_owned()),
+            _ => None,
+        }
+    }
+
     /// Whether the session's row keeps bytes that the store lacked.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.row.unsent().is_empty()
@@ -279,12 +315,15 @@ impl Receiver {
             return Ok(());
         }
         // Nothing of the refused body may still be on its way when the next one comes.
-        writer.sync().await?;
+        let now = writer.sync().await?;
+        let key = self.key.as_ref().map(|key| key.as_str().to_owned());
+        let begun = !row.store_state.is_empty() || row.unsent.len() as u64 != row.received;
         let progress = Progress {
             received: row.received,
             hash_state: row.hash_state.clone(),
-            storage_key: self.key.as_ref().map(|key| key.as_str().to_owned()),
-            store_state: row.store_state.clone(),
+            // An object that only the refused body went to is left behind.
+            storage_key: key.clone().filter(|_| begun),
+            store_state: self.row.parts.store.rewound(&row.store_state, &now.state),
             tail: row.tail.clone(),
             unsent: Unsent {
                 bytes: row.unsent.clone(),
@@ -292,6 +331,7 @@ impl Receiver {
                 replaces: true,
             },
             release: true,
+            leftover: key.filter(|_| !begun),
         };
         let (id, epoch) = (&self.row.id, self.row.epoch);
         let saving = self.row.parts.catalog.save_upload(id, epoch, progress);

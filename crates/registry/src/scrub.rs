@@ -80,7 +80,7 @@ impl Registry {
                 if problem.is_some() != item.quarantined {
                     self.parts
                         .catalog
-                        .set_quarantine(kind, item.id, problem.is_some())
+                        .set_quarantine(kind, item.id, item.place.key(), problem.is_some())
                         .await?;
                 }
                 report.note(&item, kind, problem);

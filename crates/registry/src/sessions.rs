@@ -46,6 +46,7 @@ pub(crate) struct Lease {
     last_byte: Arc<Mutex<Instant>>,
     stop: CancellationToken,
     finishing: AtomicBool,
+    working: AtomicBool,
     _ended: watch::Sender<()>,
 }
 
@@ -127,6 +128,7 @@ impl Sessions {
             last_byte,
             stop,
             finishing: AtomicBool::new(false),
+            working: AtomicBool::new(false),
             _ended: sender,
         }
     }
@@ -146,6 +148,11 @@ impl Lease {
         self.finishing.store(true, Ordering::Relaxed);
     }
 
+    /// Notes whether the store is taking bytes in.
+    pub(crate) fn working(&self, working: bool) {
+        self.working.store(working, Ordering::Relaxed);
+    }
+
     /// Whether all bytes came.
     pub(crate) fn is_finishing(&self) -> bool {
         self.finishing.load(Ordering::Relaxed)
@@ -157,7 +164,7 @@ impl Lease {
             .last_byte
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        self.is_finishing() || last.elapsed() <= time
+        self.is_finishing() || self.working.load(Ordering::Relaxed) || last.elapsed() <= time
     }
 
     /// Ends when another request takes the session over or cancels it.

@@ -115,6 +115,7 @@ impl Transfer {
         let actual = receiver.received() - before;
         if !whole {
             // A cut chunk keeps what came, so that the client can go on from there (decision 2).
+            self.lease.finishing();
             receiver.save().await?;
             return Err(RegistryError::Body(BodyError::Cut));
         }
@@ -134,9 +135,10 @@ impl Transfer {
                         return Err(refused);
                     }
                 };
-                let unsent = receiver.has_unsent();
+                let (unsent, leftover) = (receiver.has_unsent(), receiver.leftover());
                 let (size, place) = receiver.finish(&expected, verified).await?;
-                self.store(expected, size, place, unsent).await?;
+                self.store(expected, size, place, (unsent, leftover))
+                    .await?;
                 Ok(size)
             }
         }
@@ -158,7 +160,12 @@ impl Transfer {
                 Some(Piece::End) => return Ok(true),
                 Some(Piece::Data(bytes)) => {
                     self.lease.heartbeat();
-                    receiver.take(bytes).await?;
+                    // The store may be what is slow, and then no byte comes for a while.
+                    self.lease.working(true);
+                    let taken = receiver.take(bytes).await;
+                    self.lease.working(false);
+                    taken?;
+                    self.lease.heartbeat();
                     granary_failpoint::reach_async("upload::received").await;
                 }
             }
@@ -198,7 +205,7 @@ impl Transfer {
         digest: Digest,
         size: u64,
         place: BlobPlace,
-        unsent: bool,
+        (unsent, leftover): (bool, Option<String>),
     ) -> Result<(), RegistryError> {
         let blob = self
             .registry
@@ -206,7 +213,7 @@ impl Transfer {
         granary_failpoint::reach_async("upload::before_finish").await;
         let catalog = &self.registry.parts.catalog;
         match catalog
-            .finish_upload(&self.id, self.row.epoch, blob, unsent)
+            .finish_upload(&self.id, self.row.epoch, blob, unsent, leftover)
             .await?
         {
             FinishOutcome::Stored => {

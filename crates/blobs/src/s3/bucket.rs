@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_config::timeout::TimeoutConfig;
+use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_s3::{
     Client,
     config::http::HttpResponse,
@@ -19,6 +19,7 @@ use super::{
     config::ANSWER,
     failure::{failed, status},
     part::Part,
+    removal,
     state::{Multipart, StoredPart, fits_etag, fits_upload, is_joined_etag},
 };
 use crate::{ObjectKey, RemoteFailure, StoreError};
@@ -28,6 +29,9 @@ const JOINING: Duration = Duration::from_secs(300);
 
 /// What a request with a body is granted for each byte, besides [`ANSWER`]: 128 KiB a second.
 const BYTES_PER_SECOND: u64 = 128 * 1024;
+
+/// Attempts at beginning an upload.
+const BEGINNINGS: u32 = 4;
 
 /// The name under which an object tells which writer put it there.
 const WRITER: &str = "granary-writer";
@@ -163,16 +167,35 @@ impl Bucket {
     /// Begins an object of several parts.
     pub(super) async fn begin(&self, key: &ObjectKey) -> Result<String, StoreError> {
         let action = "beginning";
-        let answer = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.name)
-            .key(self.path(key))
-            .checksum_algorithm(ChecksumAlgorithm::Crc32C)
-            .checksum_type(ChecksumType::FullObject)
-            .send()
-            .await
-            .map_err(failed(action, Some(key)))?;
+        let mut attempt = 1;
+        let answer = loop {
+            let answer = self
+                .client
+                .create_multipart_upload()
+                .bucket(&self.name)
+                .key(self.path(key))
+                .checksum_algorithm(ChecksumAlgorithm::Crc32C)
+                .checksum_type(ChecksumType::FullObject)
+                .customize()
+                // A repetition by the SDK would leave an upload behind that nobody knows of.
+                .config_override(
+                    aws_sdk_s3::config::Builder::new().retry_config(RetryConfig::disabled()),
+                )
+                .send()
+                .await;
+            let error = match answer {
+                Ok(answer) => break answer,
+                Err(error) => failed(action, Some(key))(error),
+            };
+            if !error.is_transient() || attempt == BEGINNINGS {
+                return Err(error);
+            }
+            // It may have begun all the same: what there is of this key is not in use yet.
+            for upload in removal::unfinished(self, key).await? {
+                self.abort(key, &upload).await?;
+            }
+            attempt += 1;
+        };
         answer
             .upload_id
             .filter(|upload| fits_upload(upload))
@@ -180,6 +203,35 @@ impl Bucket {
                 let reason = "the server gave no upload id".to_owned();
                 RemoteFailure::new(action, Some(key), reason).into()
             })
+    }
+
+    /// The parts of an upload as the server lists them, without their checksums, which not every server remembers.
+    pub(super) async fn parts(
+        &self,
+        key: &ObjectKey,
+        upload: &str,
+    ) -> Result<Vec<StoredPart>, StoreError> {
+        let mut pages = self
+            .client
+            .list_parts()
+            .bucket(&self.name)
+            .key(self.path(key))
+            .upload_id(upload)
+            .into_paginator()
+            .send();
+        let mut parts = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(failed("listing the parts of", Some(key)))?;
+            parts.extend(page.parts().iter().filter_map(|part| {
+                Some(StoredPart {
+                    number: part.part_number()?.try_into().ok()?,
+                    size: part.size()?.try_into().ok()?,
+                    crc: 0,
+                    etag: part.e_tag().filter(|etag| fits_etag(etag))?.to_owned(),
+                })
+            }));
+        }
+        Ok(parts)
     }
 
     /// Sends a part.

@@ -7,6 +7,7 @@
 
 use super::{
     bucket::{Joined, Place, Put},
+    state::StoredPart,
     writer::S3Writer,
 };
 use crate::{RemoteFailure, StoreError};
@@ -76,7 +77,20 @@ impl S3Writer {
         let Some(multipart) = &self.multipart else {
             return Ok(());
         };
-        let joined = self.bucket.join(&self.key, multipart).await?;
+        let joined = match self.bucket.join(&self.key, multipart).await {
+            Err(StoreError::Remote(failure)) if failure.code.as_deref() == Some("InvalidPart") => {
+                self.learn_etags().await?;
+                self.ledger.save(&self.durable()).await?;
+                let Some(multipart) = &self.multipart else {
+                    return Ok(());
+                };
+                self.bucket.join(&self.key, multipart).await?
+            }
+            joined => joined?,
+        };
+        let Some(multipart) = &self.multipart else {
+            return Ok(());
+        };
         let head = self.bucket.head(&self.key).await?;
         // The same length is not enough: a writer that was superseded in this very moment may have joined other parts,
         // and some servers then call the second request a success too.
@@ -97,6 +111,26 @@ impl S3Writer {
             }
             (Joined::Unclear(failure), _) => Err(failure.into()),
         }
+    }
+
+    /// Takes over what the server calls the parts. Their bytes were compared when they were sent, by their checksum; an
+    /// answer on the way may have been wrong about their ETag.
+    async fn learn_etags(&mut self) -> Result<(), StoreError> {
+        let Some(multipart) = &mut self.multipart else {
+            return Ok(());
+        };
+        let listed = self.bucket.parts(&self.key, &multipart.upload).await?;
+        for part in &mut multipart.parts {
+            let same = |other: &&StoredPart| other.number == part.number && other.size == part.size;
+            match listed.iter().find(same) {
+                Some(other) => part.etag.clone_from(&other.etag),
+                None => {
+                    let reason = format!("the server has no part {} of that size", part.number);
+                    return Err(self.broken(reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The object has the length that is to be acknowledged.

@@ -136,7 +136,10 @@ pub(super) async fn abandon(
 }
 
 /// The ids of unfinished uploads of exactly this object.
-async fn unfinished(bucket: &Bucket, key: &ObjectKey) -> Result<Vec<String>, StoreError> {
+pub(super) async fn unfinished(
+    bucket: &Bucket,
+    key: &ObjectKey,
+) -> Result<Vec<String>, StoreError> {
     let path = bucket.path(key);
     let answer = bucket
         .client

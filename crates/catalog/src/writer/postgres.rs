@@ -10,12 +10,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::LocalBoxFuture;
 use sea_orm::{Database, DatabaseConnection, FromQueryResult, TransactionTrait};
-use tokio::sync::{OnceCell, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OnceCell, Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
 
 use super::{QUEUE, Write, start_thread};
 use crate::{
@@ -26,7 +29,9 @@ use crate::{
 };
 
 /// Most runs of a write that keeps meeting others.
-const MEETINGS: u32 = 8;
+const MEETINGS: u32 = 20;
+/// Longest that one run may take; the server's own limits are shorter, but a server may fall silent.
+const RUN: Duration = Duration::from_secs(40);
 
 type Job = Box<dyn FnOnce(Rc<Connections>) -> LocalBoxFuture<'static, ()> + Send>;
 
@@ -40,7 +45,8 @@ struct Connections {
     most: u32,
     /// Made on the thread that uses them, because sockets belong to a runtime.
     pool: OnceCell<DatabaseConnection>,
-    places: Arc<Semaphore>,
+    /// One for each connection. A write that waits for its next run has none.
+    places: Semaphore,
     commits: Arc<AtomicU64>,
 }
 
@@ -63,7 +69,7 @@ impl Each {
                 url,
                 most: connections,
                 pool: OnceCell::new(),
-                places: Arc::new(Semaphore::new(connections as usize)),
+                places: Semaphore::new(connections as usize),
                 commits,
             };
             run(Rc::new(connections), jobs)
@@ -92,19 +98,16 @@ impl Each {
 }
 
 async fn run(connections: Rc<Connections>, mut jobs: mpsc::Receiver<Job>) {
+    let mut running = JoinSet::new();
     while let Some(job) = jobs.recv().await {
-        // The semaphore is never closed, so there is always a place in the end.
-        let Ok(place) = Arc::clone(&connections.places).acquire_owned().await else {
-            return;
-        };
-        let work = job(Rc::clone(&connections));
-        tokio::task::spawn_local(async move {
-            work.await;
-            drop(place);
-        });
+        while running.len() >= QUEUE {
+            running.join_next().await;
+        }
+        running.spawn_local(job(Rc::clone(&connections)));
+        while running.try_join_next().is_some() {}
     }
     // The queue is closed: the last writes end before the connections do.
-    let _all = connections.places.acquire_many(connections.most).await;
+    while running.join_next().await.is_some() {}
     if let Some(pool) = connections.pool.get() {
         let _ = pool.close_by_ref().await;
     }
@@ -118,18 +121,15 @@ impl Connections {
     {
         let (mut backoff, began, mut meetings) = (Backoff::new(), Instant::now(), 0);
         loop {
-            let error = match self.once(work.clone()).await {
+            let error = match self.run(work.clone()).await {
                 Err(error) => error,
                 done => return done,
             };
-            let again = if error.is_conflict() {
-                meetings += 1;
-                meetings < MEETINGS
-            } else {
-                error.is_transient()
-                    && !matches!(error, CatalogError::Indeterminate(_))
-                    && began.elapsed() < PATIENCE
-            };
+            meetings += u32::from(error.is_conflict());
+            let again = error.is_transient()
+                && !matches!(error, CatalogError::Indeterminate(_))
+                && meetings < MEETINGS
+                && began.elapsed() < PATIENCE;
             if !again {
                 return Err(error);
             }
@@ -138,7 +138,31 @@ impl Connections {
         }
     }
 
-    async fn once<T, F>(&self, work: F) -> Result<T, CatalogError>
+    /// Runs `work` once, when there is a connection for it.
+    async fn run<T, F>(&self, work: F) -> Result<T, CatalogError>
+    where
+        F: AsyncFnOnce(&mut Write) -> Result<T, CatalogError>,
+    {
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await;
+        let write = match tokio::time::timeout(RUN, self.prepare(work)).await {
+            Ok(prepared) => prepared?,
+            Err(_) => return Err(CatalogError::Silent),
+        };
+        let (write, value) = write;
+        granary_failpoint::reach("catalog::before_commit");
+        match tokio::time::timeout(RUN, write.transaction.commit()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(CatalogError::uncommitted(error)),
+            Err(_) => return Err(CatalogError::Indeterminate("no answer came".to_owned())),
+        }
+        granary_failpoint::reach("catalog::after_commit");
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(value)
+    }
+
+    /// Does everything but the commit.
+    async fn prepare<T, F>(&self, work: F) -> Result<(Write, T), CatalogError>
     where
         F: AsyncFnOnce(&mut Write) -> Result<T, CatalogError>,
     {
@@ -158,11 +182,6 @@ impl Connections {
         };
         // An error leaves the transaction to be rolled back when it is dropped.
         let value = work(&mut write).await?;
-        granary_failpoint::reach("catalog::before_commit");
-        let committed = write.transaction.commit().await;
-        committed.map_err(|error| CatalogError::Indeterminate(error.to_string()))?;
-        granary_failpoint::reach("catalog::after_commit");
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        Ok(value)
+        Ok((write, value))
     }
 }

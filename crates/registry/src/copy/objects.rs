@@ -97,7 +97,7 @@ impl Objects<'_> {
         }
         let catalog = self.to.catalog;
         catalog
-            .set_quarantine(ScrubKind::Blob, item.id, true)
+            .set_quarantine(ScrubKind::Blob, item.id, None, true)
             .await?;
         let digest = item.digest.to_string();
         tracing::error!(digest, problem, "a blob could not be copied");

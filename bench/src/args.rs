@@ -84,9 +84,9 @@ pub(crate) enum Workload {
     PushChunked,
     /// PUT of new manifests under new tags, in a repository of this run.
     ManifestPut,
-    /// A page of 100 tags from the middle of the list.
+    /// A page of 100 tags from the middle of the list, or behind --last.
     TagsList,
-    /// The first 100 repositories.
+    /// The first 100 repositories, or the first behind --last.
     Catalog,
     /// The referrers of a random image that has some.
     Referrers,
@@ -118,6 +118,9 @@ pub(crate) struct RunArgs {
     /// Size of the chunks of a chunked push.
     #[arg(long, default_value = "5MiB", value_parser = parse_size)]
     pub(crate) chunk: usize,
+    /// List the full page behind this name (tags-list, catalog).
+    #[arg(long)]
+    pub(crate) last: Option<String>,
     /// Connections, each with one request at a time.
     #[arg(short, long, default_value_t = 16)]
     pub(crate) connections: usize,

@@ -39,6 +39,9 @@ pub(crate) struct Tag {
     pub(crate) name: String,
     pub(crate) digest: String,
     pub(crate) size: usize,
+    /// Where it is, if not in the state's repository; `seed` writes none, whoever fills a database by itself may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) repository: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -212,7 +215,12 @@ impl Seeder {
                 self.store.put_image(repository, &name, &image).await?;
                 let digest = digest_of(&image.manifest);
                 let size = image.manifest.len();
-                Ok(Made::Tag(Tag { name, digest, size }))
+                Ok(Made::Tag(Tag {
+                    name,
+                    digest,
+                    size,
+                    repository: None,
+                }))
             }
             Job::Blob { seed, size } => {
                 let (seed, size) = (*seed, *size);

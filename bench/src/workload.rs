@@ -123,8 +123,8 @@ pub(crate) fn plan(
         }
         Workload::BlobHead => Plan::Read(reads.blobs("HEAD", "blob HEAD", args.size)?),
         Workload::BlobRange => Plan::Range(reads.range(args.size.unwrap_or(100 * MIB))?),
-        Workload::TagsList => Plan::Read(reads.tags_list()?),
-        Workload::Catalog => Plan::Read(reads.catalog()),
+        Workload::TagsList => Plan::Read(reads.tags_list(args.last.as_deref())?),
+        Workload::Catalog => Plan::Read(reads.catalog(args.last.as_deref())),
         Workload::Referrers => Plan::Read(reads.referrers()?),
         Workload::PushBlob => {
             let style = args.style.unwrap_or(Style::PostPut);
@@ -198,7 +198,8 @@ impl Reads<'_> {
         let accept = format!("Accept: {MANIFEST}\r\n");
         let mut requests = Vec::new();
         for tag in &self.seeded.tags {
-            let path = format!("/v2/{}/manifests/{}", self.seeded.repository, tag.name);
+            let repository = tag.repository.as_ref().unwrap_or(&self.seeded.repository);
+            let path = format!("/v2/{repository}/manifests/{}", tag.name);
             requests.push(Prepared {
                 head: self.target.head(method, &path, &accept, None),
                 digest: (method == "GET").then(|| tag.digest.clone()),
@@ -252,7 +253,11 @@ impl Reads<'_> {
         })
     }
 
-    fn tags_list(&self) -> anyhow::Result<ReadPlan> {
+    fn tags_list(&self, last: Option<&str>) -> anyhow::Result<ReadPlan> {
+        if let Some(last) = last {
+            let path = format!("/v2/{}/tags/list?n=100&last={last}", self.seeded.repository);
+            return Ok(self.full_page("tags/list", "tags", &path));
+        }
         let tags = &self.seeded.tags;
         let middle = tags
             .get(tags.len() / 2)
@@ -272,13 +277,29 @@ impl Reads<'_> {
         })
     }
 
-    fn catalog(&self) -> ReadPlan {
+    fn catalog(&self, last: Option<&str>) -> ReadPlan {
+        if let Some(last) = last {
+            let path = format!("/v2/_catalog?n=100&last={last}");
+            return self.full_page("_catalog", "repositories", &path);
+        }
         ReadPlan {
             what: "_catalog",
             requests: vec![self.plain("/v2/_catalog?n=100")],
             listing: Some(Listing {
                 field: "repositories",
                 at_least: self.seeded.repositories.min(100),
+            }),
+        }
+    }
+
+    /// A page that the caller knows to be full.
+    fn full_page(&self, what: &'static str, field: &'static str, path: &str) -> ReadPlan {
+        ReadPlan {
+            what,
+            requests: vec![self.plain(path)],
+            listing: Some(Listing {
+                field,
+                at_least: 100,
             }),
         }
     }

@@ -41,6 +41,7 @@ def arguments():
     parser.add_argument("--step", action="append", default=[], choices=steps, help="only this; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each row")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a run of the load generator")
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds in which pulls are watched beside a collection")
     parser.add_argument("--quick", action="store_true", help="little of everything: for a first look, not for figures")
     parser.add_argument("--dir", type=Path, help="where all data lie; a real disk (default: bench/results)")
     parser.add_argument("--write", action="store_true", help="write the section into RESULTS.md, too")

@@ -168,7 +168,7 @@ def describe_pushes(result):
             ]
         )
     heads = ["server", "push, s", "MB/s", "granary is faster by", "closing PUT, ms", "server CPU, s", "peak MB"]
-    heads.append("requests: parts + others")
+    heads.append("requests: parts, sent or copied, + others")
     lines = [f"One layer of {size:g} GiB at a time (POST, one PATCH, PUT), {len(result['runs'][ours])} rounds, medians:", ""]
     lines += [table(heads, rows), ""]
     lines += ["Other layers, once each: requests to the bucket (parts + others), and the closing PUT:", ""]

@@ -23,6 +23,7 @@ class Setting:
         self.quick = args.quick
         self.rounds = 1 if args.quick else args.rounds
         self.seconds = 1.0 if args.quick else args.seconds
+        self.patience = args.patience
         self.keep = args.keep
         self.started = []
         self.numbers = itertools.count(1)

@@ -22,6 +22,7 @@ mod memory;
 mod put_manifest;
 mod repositories;
 mod schema;
+mod session;
 mod sql;
 mod tags;
 mod uploads;
@@ -42,7 +43,7 @@ pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
-pub use tags::{Precondition, TagAt};
-pub use uploads::{
+pub use session::{
     ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload, Unsent,
 };
+pub use tags::{Precondition, TagAt};

@@ -87,7 +87,11 @@ impl CatalogError {
                 )
             }
             Some(sqlx::Error::Database(error)) => error.code().is_some_and(|code| {
-                AWAY.contains(&&*code) || CONFLICT.contains(&&*code) || code.starts_with("08")
+                // 08 connection exceptions, 53 insufficient resources: connections, memory, disk.
+                AWAY.contains(&&*code)
+                    || CONFLICT.contains(&&*code)
+                    || code.starts_with("08")
+                    || code.starts_with("53")
             }),
             Some(cause) => matches!(
                 cause,

@@ -209,9 +209,20 @@ pub(crate) struct Disk {
 impl Disk {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
+        // Long loads leave dead rows that PostgreSQL has not cleared away yet.
+        let size = match std::env::var_os("GRANARY_SOAK_SECONDS") {
+            Some(_) => "3g",
+            None => "512m",
+        };
         // Others must be able to come through.
         let run = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs"])
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={size},mode=755"),
+                "tmpfs",
+            ])
             .arg(folder.path())
             .output();
         run.ok()?.status.success().then_some(Self { folder })

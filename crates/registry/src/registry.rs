@@ -149,7 +149,13 @@ impl Registry {
         if !self.parts.catalog.is_shared() {
             return;
         }
-        if let Err(error) = self.parts.catalog.leave(&self.parts.replica).await {
+        let (catalog, replica) = (&self.parts.catalog, &self.parts.replica);
+        // Another replica may collect at once, instead of when the turn runs out.
+        let left = match catalog.release("gc", replica).await {
+            Ok(()) => catalog.leave(replica).await,
+            failed => failed,
+        };
+        if let Err(error) = left {
             tracing::warn!(%error, "this replica could not say that it ends");
         }
     }

@@ -99,6 +99,12 @@ pub enum CopyError {
     /// The source is no installation.
     #[error("the source was never used: there is nothing to copy")]
     Empty,
+    /// The target holds a copy that ended.
+    #[error(
+        "the target holds this installation already: an earlier copy of it ended, and may have been used since. \
+         Start Granary on it, or empty the target to copy anew"
+    )]
+    Finished,
     /// The target holds something else.
     #[error("the target is not empty: {0}. A copy needs a database and a store of its own")]
     Occupied(String),
@@ -213,6 +219,7 @@ pub(crate) async fn copy(
     let resumed = match to.catalog.begin_copy(&id, &figures).await? {
         CopyStart::Fresh => false,
         CopyStart::Resumed => true,
+        CopyStart::Finished => return Err(CopyError::Finished),
         CopyStart::Occupied(by) => return Err(CopyError::Occupied(by)),
     };
     belongs(to.store, "target", &id, CopyError::Target).await?;

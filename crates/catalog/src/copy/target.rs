@@ -34,6 +34,8 @@ pub enum CopyStart {
     Fresh,
     /// An earlier copy of the same catalog, which did not change since, goes on.
     Resumed,
+    /// An earlier copy of the same catalog ended, and may have been used since.
+    Finished,
     /// The catalog holds something else; what it is.
     Occupied(String),
 }
@@ -168,10 +170,10 @@ impl Catalog {
                 }
             }
             None => {
-                if let Some(id) = self.noted("store-id").await?
-                    && id != source
-                {
-                    return other(id);
+                match self.noted("store-id").await? {
+                    Some(id) if id != source => return other(id),
+                    Some(_) => return Ok(CopyStart::Finished),
+                    None => {}
                 }
                 for table in COPIED.iter().map(|table| table.name).chain(["uploads"]) {
                     let query = format!("SELECT CAST(1 AS BIGINT) AS id FROM {table} LIMIT 1");

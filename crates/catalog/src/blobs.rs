@@ -380,9 +380,27 @@ pub(crate) async fn doom(
     key: Option<String>,
     not_before: i64,
 ) -> Result<(), CatalogError> {
-    let Some(key) = key else { return Ok(()) };
-    let insert = "INSERT INTO doomed_objects (storage_key, not_before) VALUES ($1, $2) ON CONFLICT (storage_key) DO NOTHING";
-    sql::execute(&write.transaction, insert, [key.into(), not_before.into()]).await?;
+    doom_all(write, key.into_iter().collect(), not_before).await
+}
+
+/// Notes that objects are to be deleted from the store.
+pub(crate) async fn doom_all(
+    write: &mut Write,
+    keys: Vec<String>,
+    not_before: i64,
+) -> Result<(), CatalogError> {
+    for part in keys.chunks(sql::LIST) {
+        let rows: Vec<String> = (2..part.len() + 2)
+            .map(|key| format!("(${key}, $1)"))
+            .collect();
+        let insert = format!(
+            "INSERT INTO doomed_objects (storage_key, not_before) VALUES {} ON CONFLICT (storage_key) DO NOTHING",
+            rows.join(", ")
+        );
+        let values = part.iter().map(|key| key.as_str().into());
+        let values = std::iter::once(not_before.into()).chain(values);
+        sql::execute(&write.transaction, &insert, values).await?;
+    }
     Ok(())
 }
 

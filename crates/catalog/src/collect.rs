@@ -3,22 +3,20 @@
 //! A row goes in two steps: one pass marks it, a later one removes it if, inside the removing transaction, it is still
 //! marked, unreferenced and unleased. Whoever refers to a row or leases it takes the mark away.
 
-use std::time::Duration;
+mod sweep;
 
-use granary_oci::{Digest, RepositoryName};
-use sea_orm::{FromQueryResult, Value};
+use std::time::{Duration, Instant};
+
+use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
-    blobs::{doom, join_edges},
-    cache::Touched,
     dialect::micros,
-    guard,
     hold::held,
-    manifests::remove_manifest,
-    sql::{self, signed, unsigned},
-    writer::Write,
+    sql::{self, LIST, signed, unsigned},
 };
+
+use sweep::Room;
 
 /// How long what is kept.
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +71,11 @@ pub struct DoomedObject {
     pub unfinished: Option<Vec<u8>>,
 }
 
+/// How many times as long as it works on a shared database a collection rests.
+const REST: u32 = 4;
+/// Longest rest at once.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
      WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
 
@@ -119,11 +122,10 @@ impl Catalog {
         let values = [first.into(), behind.into(), end.0.into(), end.1.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
-        let still = format!(
-            "repository_id = $1 AND blob_id = $2 AND leased_until < $3 AND {UNREFERENCED_MEMBERSHIP}"
-        );
+        granary_failpoint::reach_async("gc::chosen").await;
+        let room = Room::Membership;
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, Room::Membership, still)
+            .mark_or_remove(candidates, limits, pass_began, room)
             .await?;
         page.more = end.0 < i64::MAX;
         Ok(page)
@@ -150,9 +152,9 @@ impl Catalog {
         let values = [first.into(), end.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
-        let still = format!("$1 = $1 AND id = $2 AND $3 = $3 AND {UNHELD_BLOB}");
+        granary_failpoint::reach_async("gc::blobs_chosen").await;
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, Room::Blob, still)
+            .mark_or_remove(candidates, limits, pass_began, Room::Blob)
             .await?;
         page.more = end < i64::MAX;
         Ok(page)
@@ -178,12 +180,9 @@ impl Catalog {
         let values = [first.into(), end.into(), micros(age).into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
-        let still = format!(
-            "repository_id = $1 AND id = $2 AND untagged_since < $3 - {} AND {UNKEPT_MANIFEST}",
-            micros(age)
-        );
+        let room = Room::Manifest { age };
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, Room::Manifest, still)
+            .mark_or_remove(candidates, limits, pass_began, room)
             .await?;
         page.more = end < i64::MAX;
         Ok(page)
@@ -203,14 +202,7 @@ impl Catalog {
         limits: CollectionLimits,
         pass_began: i64,
         room: Room,
-        still: String,
     ) -> Result<CollectedPage, CatalogError> {
-        // Where tests let pushes in between the choice and the removal (decision 39).
-        match room {
-            Room::Membership => granary_failpoint::reach_async("gc::chosen").await,
-            Room::Blob => granary_failpoint::reach_async("gc::blobs_chosen").await,
-            Room::Manifest => {}
-        }
         let mut page = CollectedPage {
             seen: candidates.len() as u64,
             ..CollectedPage::default()
@@ -223,32 +215,36 @@ impl Catalog {
                 .sum();
             return Ok(page);
         }
-        if candidates.is_empty() {
-            return Ok(page);
-        }
-        // Others wait for the rows of a transaction, so where there are others it is kept short.
-        let together = match (self.is_shared(), room) {
-            (false, _) => 200,
-            (true, Room::Manifest) => 1,
-            (true, Room::Membership | Room::Blob) => 25,
-        };
-        for part in candidates.chunks(together) {
-            let (part, still) = (part.to_vec(), still.clone());
-            let done = self
-                .write(async move |write| {
-                    let mut done = CollectedPage::default();
-                    for candidate in part {
-                        room.step(write, &candidate, &still, pass_began, limits, &mut done)
-                            .await?;
-                    }
-                    Ok(done)
-                })
+        let (ripe, fresh): (Vec<Candidate>, Vec<Candidate>) = candidates
+            .into_iter()
+            .partition(|one| one.candidate_since.is_some_and(|since| since < pass_began));
+        for part in fresh.chunks(Room::MARKED_TOGETHER) {
+            let (part, began) = (part.to_vec(), Instant::now());
+            page.marked += self
+                .write(async move |write| room.mark(write, part).await)
                 .await?;
-            page.marked += done.marked;
-            page.removed += done.removed;
-            page.bytes += done.bytes;
+            self.rest(began).await;
+        }
+        for part in ripe.chunks(room.removed_together(self.reads.dialect)) {
+            let (part, began) = (part.to_vec(), Instant::now());
+            let removed = self
+                .write(async move |write| room.remove(write, part, limits).await)
+                .await?;
+            page.removed += removed.len() as u64;
+            let bytes = removed.iter().map(|one| unsigned(one.size));
+            page.bytes += bytes.sum::<u64>();
+            self.rest(began).await;
         }
         Ok(page)
+    }
+
+    /// Leaves a shared database to others for a while after work that began at `began`: collection has no hurry, and
+    /// pulls that wait for a processor do.
+    async fn rest(&self, began: Instant) {
+        if self.is_shared() {
+            let rest = began.elapsed() * REST;
+            tokio::time::sleep(rest.min(LONGEST_REST)).await;
+        }
     }
 
     /// Objects that may be deleted from the store now; none while somebody holds them.
@@ -269,9 +265,11 @@ impl Catalog {
     /// Forgets objects that the store has deleted.
     pub async fn forget_objects(&self, keys: Vec<String>) -> Result<(), CatalogError> {
         self.write(async move |write| {
-            for key in keys {
-                let delete = "DELETE FROM doomed_objects WHERE storage_key = $1";
-                sql::execute(&write.transaction, delete, [key.into()]).await?;
+            for part in keys.chunks(LIST) {
+                let names = sql::placeholders(1, part.len());
+                let delete = format!("DELETE FROM doomed_objects WHERE storage_key IN ({names})");
+                let values = part.iter().map(|key| key.as_str().into());
+                sql::execute(&write.transaction, &delete, values).await?;
             }
             Ok(())
         })
@@ -318,161 +316,4 @@ impl Catalog {
 struct MembershipKey {
     repository_id: i64,
     id: i64,
-}
-
-#[derive(Clone, Copy)]
-enum Room {
-    Membership,
-    Blob,
-    Manifest,
-}
-
-#[derive(FromQueryResult)]
-struct StorageKey {
-    storage_key: Option<String>,
-}
-
-impl Room {
-    fn table(self) -> &'static str {
-        match self {
-            Self::Membership => "repository_blobs",
-            Self::Blob => "blobs",
-            Self::Manifest => "manifests",
-        }
-    }
-
-    /// Marks a candidate, or removes it if an earlier pass marked it.
-    async fn step(
-        self,
-        write: &mut Write,
-        candidate: &Candidate,
-        still: &str,
-        pass_began: i64,
-        limits: CollectionLimits,
-        done: &mut CollectedPage,
-    ) -> Result<(), CatalogError> {
-        let key: [Value; 3] = [
-            candidate.repository_id.into(),
-            candidate.id.into(),
-            write.now.into(),
-        ];
-        // Marked in an earlier pass, not in this one.
-        let ripe = candidate
-            .candidate_since
-            .is_some_and(|since| since < pass_began);
-        if !ripe {
-            let table = self.table();
-            let mark = format!(
-                "UPDATE {table} SET candidate_since = $3 WHERE candidate_since IS NULL AND {still}"
-            );
-            done.marked += sql::execute(&write.transaction, &mark, key).await?;
-        } else if self.take(write, candidate).await?
-            && self.remove(write, candidate, still, key, limits).await?
-        {
-            done.removed += 1;
-            done.bytes += unsigned(candidate.size);
-        }
-        Ok(())
-    }
-
-    /// Makes sure that nobody begins to need the candidate before the transaction ends; `false` if somebody does now.
-    async fn take(self, write: &Write, candidate: &Candidate) -> Result<bool, CatalogError> {
-        let dialect = write.dialect;
-        let (query, values): (String, Vec<Value>) = match self {
-            Self::Membership => (
-                format!(
-                    "SELECT blob_id AS id FROM repository_blobs WHERE repository_id = $1 AND blob_id = $2{}",
-                    dialect.lock_free_ones("repository_blobs")
-                ),
-                vec![candidate.repository_id.into(), candidate.id.into()],
-            ),
-            Self::Blob => (
-                format!(
-                    "SELECT id FROM blobs WHERE id = $1{}",
-                    dialect.lock_free_ones("blobs")
-                ),
-                vec![candidate.id.into()],
-            ),
-            Self::Manifest => {
-                guard::alone(write, candidate.repository_id).await?;
-                return Ok(true);
-            }
-        };
-        if sql::one::<sql::Id>(&write.transaction, &query, values)
-            .await?
-            .is_none()
-        {
-            return Ok(false);
-        }
-        if let Self::Membership = self {
-            join_edges(
-                write,
-                candidate.repository_id,
-                candidate.id,
-                &candidate.digest,
-            )
-            .await?;
-        }
-        Ok(true)
-    }
-
-    /// Removes the candidate if it still is one.
-    async fn remove(
-        self,
-        write: &mut Write,
-        candidate: &Candidate,
-        still: &str,
-        key: [Value; 3],
-        limits: CollectionLimits,
-    ) -> Result<bool, CatalogError> {
-        let table = self.table();
-        let check = format!("{still} AND candidate_since IS NOT NULL");
-        let name = || {
-            candidate
-                .repository
-                .parse::<RepositoryName>()
-                .map_err(|e| CatalogError::damaged("repositories", e))
-        };
-        let digest = Digest::from_bytes(&candidate.digest)
-            .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
-        match self {
-            Self::Membership => {
-                let delete = format!("DELETE FROM {table} WHERE {check}");
-                let removed = sql::execute(&write.transaction, &delete, key).await? == 1;
-                if removed {
-                    write.touch(Touched::Blob(name()?, digest));
-                }
-                Ok(removed)
-            }
-            Self::Blob => {
-                let delete = format!("DELETE FROM {table} WHERE {check} RETURNING storage_key");
-                let Some(row) = sql::one::<StorageKey>(&write.transaction, &delete, key).await?
-                else {
-                    return Ok(false);
-                };
-                let not_before = write.now + micros(limits.read_grace);
-                doom(write, row.storage_key, not_before).await?;
-                Ok(true)
-            }
-            Self::Manifest => {
-                let find = format!("SELECT id FROM {table} WHERE {check}");
-                if sql::one::<crate::sql::Id>(&write.transaction, &find, key)
-                    .await?
-                    .is_none()
-                {
-                    return Ok(false);
-                }
-                remove_manifest(
-                    write,
-                    &name()?,
-                    candidate.repository_id,
-                    (candidate.id, &digest),
-                    "gc",
-                    limits.grace,
-                )
-                .await?;
-                Ok(true)
-            }
-        }
-    }
 }

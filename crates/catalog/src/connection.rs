@@ -9,6 +9,8 @@ use crate::{
     memory::{Memory, SharedContent},
     schema,
     sql::{self, Reads},
+    tags::TagLookup,
+    together::Together,
     writer::{Write, Writer},
 };
 
@@ -21,6 +23,8 @@ const READERS: u32 = 4;
 pub struct Catalog {
     pub(crate) reads: Reads,
     pub(crate) memory: Memory,
+    /// Tags that are asked for together, where each is asked for at every pull.
+    pub(crate) tag_lookups: Option<Together<TagLookup>>,
     writer: Writer,
     /// Where it lies, for connections beside those that serve.
     pub(crate) url: String,
@@ -43,6 +47,7 @@ impl Catalog {
             },
             writer: Writer::grouped(writes.clone(), Arc::clone(&cache))?,
             memory: Memory::Exact(cache),
+            tag_lookups: None,
             url,
             writes: Some(writes),
         })
@@ -56,11 +61,15 @@ impl Catalog {
         let writers = (connections / 2).max(1);
         let readers = connections.saturating_sub(writers).max(1);
         let connection = Database::connect(dialect::postgres_options(url, readers)).await?;
+        let reads = Reads {
+            connection,
+            dialect: Dialect::Postgres,
+        };
+        // Enough to keep the database busy; further statements would only answer fewer questions each.
+        let lanes = (readers as usize / 4).max(1);
         Ok(Self {
-            reads: Reads {
-                connection,
-                dialect: Dialect::Postgres,
-            },
+            tag_lookups: Some(Together::new(reads.clone(), lanes)),
+            reads,
             writer: Writer::each(url, writers)?,
             memory: Memory::content(),
             url: url.to_owned(),

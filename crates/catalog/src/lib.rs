@@ -25,6 +25,7 @@ mod schema;
 mod session;
 mod sql;
 mod tags;
+mod together;
 mod uploads;
 mod writer;
 
@@ -45,5 +46,6 @@ pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{
     ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload, Unsent,
+    UploadStanding,
 };
 pub use tags::{Precondition, TagAt};

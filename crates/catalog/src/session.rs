@@ -24,11 +24,18 @@ pub struct NewUpload {
     pub limit: u64,
 }
 
-/// A session as it was last saved. Everything before `received` is durable.
+/// How far a session got, as every request about it looks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UploadStanding {
+    /// Bytes so far, all durable.
+    pub received: u64,
+    /// The blob it became.
+    pub finished: Option<Digest>,
+}
+
+/// A session as it was last saved, for its one writer. Everything before `received` is durable.
 #[derive(Clone, Debug)]
 pub struct StoredUpload {
-    /// Who uploads.
-    pub principal: String,
     /// Counts take-overs; a save with another epoch is refused.
     pub epoch: i64,
     /// Bytes so far.
@@ -43,8 +50,6 @@ pub struct StoredUpload {
     pub tail: Option<Bytes>,
     /// The last of the bytes before `received`, while they are too few for the store to hold.
     pub unsent: Bytes,
-    /// The blob it became.
-    pub finished: Option<Digest>,
 }
 
 /// What to save of a session.

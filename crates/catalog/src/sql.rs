@@ -16,6 +16,7 @@ pub(crate) struct Id {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections that only read. A statement that failed because the connection did is sent again.
+#[derive(Clone)]
 pub(crate) struct Reads {
     pub(crate) connection: DatabaseConnection,
     pub(crate) dialect: Dialect,

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use granary_oci::{Digest, RepositoryName, Tag};
-use sea_orm::FromQueryResult;
+use sea_orm::{FromQueryResult, Value};
 
 use crate::{
     Catalog, CatalogError, StoredManifest,
     cache::Touched,
     dialect::Dialect,
     manifests::ManifestRow,
-    sql::{self, Id},
+    sql::{self, Id, Reads},
+    together::Question,
     writer::Write,
 };
 
@@ -66,6 +68,92 @@ struct Moment {
     at: Option<i64>,
 }
 
+/// Which manifest a tag stands at.
+#[derive(Clone)]
+pub(crate) struct TagLookup {
+    repository: RepositoryName,
+    tag: Tag,
+    /// The manifest it probably is, whose bytes need not come again.
+    guess: Option<(Digest, Bytes)>,
+}
+
+#[derive(FromQueryResult)]
+struct TaggedRow {
+    place: i32,
+    #[sea_orm(nested)]
+    manifest: ManifestRow,
+}
+
+const STANDS_AT: &str =
+    "JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id";
+
+impl TagLookup {
+    /// What the statements ask for: repository, tag, and the digest whose bytes are left out.
+    fn values(&self) -> [Value; 3] {
+        let guess = self.guess.as_ref().map(|(digest, _)| digest.to_bytes());
+        [
+            self.repository.as_str().into(),
+            self.tag.as_str().into(),
+            guess.into(),
+        ]
+    }
+
+    fn bytes(&self) -> Option<Bytes> {
+        self.guess.as_ref().map(|(_, bytes)| bytes.clone())
+    }
+
+    /// Asks for this one only.
+    async fn alone(&self, reads: &Reads) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
+        let query = format!(
+            "SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload \
+             FROM repositories r {STANDS_AT} WHERE r.name = $1 AND t.name = $2 AND m.state = 0"
+        );
+        let row: Option<ManifestRow> = reads.one(&query, self.values()).await?;
+        row.map(|row| row.read(self.bytes())).transpose()
+    }
+}
+
+impl PartialEq for TagLookup {
+    fn eq(&self, other: &Self) -> bool {
+        self.tag == other.tag && self.repository == other.repository
+    }
+}
+
+impl Question for TagLookup {
+    type Answer = Option<Arc<StoredManifest>>;
+
+    async fn ask(reads: &Reads, lookups: &[Self]) -> Result<Vec<Self::Answer>, CatalogError> {
+        if let [alone] = lookups {
+            return Ok(vec![alone.alone(reads).await?]);
+        }
+        // Few different statements, so that each is prepared once: what is left over asks for nothing that exists.
+        let shape = lookups.len().next_power_of_two();
+        let nothing = || [Value::from(""), "".into(), None::<Vec<u8>>.into()];
+        let rows = (0..shape).map(|row| {
+            let (first, types) = (3 * row + 1, ["varchar", "varchar", "bytea"]);
+            let cast = |column: usize| format!("CAST(${} AS {})", first + column, types[column]);
+            format!("({row}, {}, {}, {})", cast(0), cast(1), cast(2))
+        });
+        let query = format!(
+            "SELECT w.place, m.digest, m.media_type, CASE WHEN m.digest = w.guess THEN NULL ELSE m.payload END AS payload \
+             FROM (VALUES {}) AS w (place, repository, tag, guess) JOIN repositories r ON r.name = w.repository {STANDS_AT} \
+             WHERE t.name = w.tag AND m.state = 0",
+            rows.collect::<Vec<_>>().join(", ")
+        );
+        let padding = std::iter::repeat_with(nothing).take(shape - lookups.len());
+        let values = lookups.iter().map(Self::values).chain(padding).flatten();
+        let rows: Vec<TaggedRow> = reads.all(&query, values).await?;
+        let mut answers = vec![None; lookups.len()];
+        for row in rows {
+            let place = usize::try_from(row.place).unwrap_or(usize::MAX);
+            if let (Some(answer), Some(lookup)) = (answers.get_mut(place), lookups.get(place)) {
+                *answer = Some(row.manifest.read(lookup.bytes())?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
 impl Catalog {
     /// The manifest that `tag` stands at.
     pub async fn tagged(
@@ -78,19 +166,22 @@ impl Catalog {
             return Ok(Some(manifest));
         }
         let watch = cache.map(|cache| cache.watch(repository));
-        let (guess, bytes) = self.memory.guess(repository, tag).unzip();
-        let row: Option<ManifestRow> = self.reads.one("SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload FROM repositories r \
-             JOIN tags t ON t.repository_id = r.id JOIN manifests m ON m.id = t.manifest_id \
-             WHERE r.name = $1 AND t.name = $2 AND m.state = 0",
-            [
-                repository.as_str().into(),
-                tag.as_str().into(),
-                guess.map(|digest| digest.to_bytes()).into(),
-            ],
-        )
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let manifest = row.read(bytes)?;
+        let lookup = TagLookup {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            guess: self.memory.guess(repository, tag),
+        };
+        let together = match &self.tag_lookups {
+            Some(lookups) => lookups.ask(lookup.clone()).await,
+            None => None,
+        };
+        let found = match together {
+            Some(found) => found,
+            None => lookup.alone(&self.reads).await?,
+        };
+        let Some(manifest) = found else {
+            return Ok(None);
+        };
         self.memory.note(repository, tag, &manifest.digest);
         self.memory.keep(&manifest.digest, &manifest.payload);
         if let (Some(cache), Some(watch)) = (cache, watch) {

@@ -11,28 +11,34 @@ use crate::{
     blobs::{add_to_repository, doom_unfinished, store_blob},
     dialect::{Dialect, micros},
     repositories::create_repository,
-    session::{ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload},
+    session::{
+        ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload,
+        UploadStanding,
+    },
     sql::{self, signed, unsigned},
     writer::Write,
 };
 
 #[derive(FromQueryResult)]
 struct UploadRow {
-    principal: String,
     epoch: i64,
     received: i64,
     hash_state: Vec<u8>,
     storage_key: Option<String>,
     store_state: Option<Vec<u8>>,
     tail: Option<Vec<u8>>,
-    finished: Option<Vec<u8>>,
     unsent: i64,
+}
+
+#[derive(FromQueryResult)]
+struct Standing {
+    received: i64,
+    finished: Option<Vec<u8>>,
 }
 
 impl UploadRow {
     fn read(self, unsent: Bytes) -> StoredUpload {
         StoredUpload {
-            principal: self.principal,
             epoch: self.epoch,
             received: unsigned(self.received),
             hash_state: self.hash_state,
@@ -40,13 +46,11 @@ impl UploadRow {
             store_state: self.store_state.unwrap_or_default(),
             tail: self.tail.map(Bytes::from),
             unsent,
-            finished: self.finished.as_deref().and_then(Digest::from_bytes),
         }
     }
 }
 
-const COLUMNS: &str =
-    "principal, epoch, received, hash_state, storage_key, store_state, tail, finished, unsent";
+const COLUMNS: &str = "epoch, received, hash_state, storage_key, store_state, tail, unsent";
 
 #[derive(FromQueryResult)]
 struct UnsentRow {
@@ -99,13 +103,31 @@ impl Catalog {
         .await
     }
 
-    /// The session `id` of `repository`.
+    /// Where session `id` of `repository` stands.
     pub async fn upload(
         &self,
         repository: &RepositoryName,
         id: &str,
+    ) -> Result<Option<UploadStanding>, CatalogError> {
+        let query = "SELECT received, finished FROM uploads WHERE id = $1 AND repository = $2";
+        let values = [id.into(), repository.as_str().into()];
+        let row: Option<Standing> = self.reads.one(query, values).await?;
+        Ok(row.map(|row| UploadStanding {
+            received: unsigned(row.received),
+            finished: row.finished.as_deref().and_then(Digest::from_bytes),
+        }))
+    }
+
+    /// The open session `id` of `repository`, to be written to by a process that has the catalog alone. Others
+    /// [claim](Self::claim_upload) it.
+    pub async fn take_up_upload(
+        &self,
+        repository: &RepositoryName,
+        id: &str,
     ) -> Result<Option<StoredUpload>, CatalogError> {
-        let query = format!("SELECT {COLUMNS} FROM uploads WHERE id = $1 AND repository = $2");
+        let query = format!(
+            "SELECT {COLUMNS} FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL"
+        );
         let values = [id.into(), repository.as_str().into()];
         let row: Option<UploadRow> = self.reads.one(&query, values).await?;
         let Some(row) = row else { return Ok(None) };
@@ -399,7 +421,10 @@ const LINGER: Duration = Duration::from_secs(60);
 
 const UNSENT: &str = "SELECT bytes FROM upload_tails WHERE upload_id = $1 ORDER BY first";
 
-fn joined(rows: Vec<UnsentRow>) -> Bytes {
+fn joined(mut rows: Vec<UnsentRow>) -> Bytes {
+    if rows.len() == 1 {
+        return rows.remove(0).bytes.into();
+    }
     let mut bytes = BytesMut::with_capacity(rows.iter().map(|row| row.bytes.len()).sum());
     for row in rows {
         bytes.extend_from_slice(&row.bytes);

@@ -52,7 +52,8 @@ impl Transfer {
                 parts.catalog.take_over_upload(&id).await?;
             }
             // Read again: the former writer may have saved between the first look and the claim.
-            registry.open_session(&repository, &id).await?
+            let row = parts.catalog.take_up_upload(&repository, &id).await?;
+            row.ok_or(RegistryError::UploadUnknown(id.clone()))?
         };
         Ok(Self {
             registry,

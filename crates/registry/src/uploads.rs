@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use granary_blobs::ObjectKey;
-use granary_catalog::{BlobPlace, FinishedBlob, NewUpload, StoredUpload};
+use granary_catalog::{BlobPlace, FinishedBlob, NewUpload, UploadStanding};
 use granary_oci::{Algorithm, ContentRange, Digest, Hasher, RepositoryName};
 use tokio::sync::mpsc;
 
@@ -297,7 +297,7 @@ impl Registry {
         &self,
         repository: &RepositoryName,
         id: &str,
-    ) -> Result<StoredUpload, RegistryError> {
+    ) -> Result<UploadStanding, RegistryError> {
         let row = self.parts.catalog.upload(repository, id).await?;
         row.filter(|row| row.finished.is_none())
             .ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))

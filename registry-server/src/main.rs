@@ -14,10 +14,6 @@ use registry_server::{
     openapi, relocation, schema, serve,
 };
 
-/// Gives the memory of large buffers back. With the system's allocator many uploads at once leave half of it fragmented.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Bad usage or configuration; clap ends with the same.
 const USAGE: u8 = 2;
 

@@ -71,6 +71,10 @@ pub struct DoomedObject {
     pub unfinished: Option<Vec<u8>>,
 }
 
+/// Rows that one statement looks at. A window is bounded by what is looked at, not by what is found, and stands in a
+/// subquery with this number as its limit: else PostgreSQL takes it for a tenth of the table and reads the others whole.
+const WINDOW: u64 = 200;
+
 /// How many times as long as it works on a shared database a collection rests.
 const REST: u32 = 4;
 /// Longest rest at once.
@@ -96,32 +100,32 @@ const UNKEPT_MANIFEST: &str = "NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest
      AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository_id = manifests.repository_id AND s.digest = manifests.subject)";
 
 impl Catalog {
-    /// Looks at `limit` memberships behind `after`: candidates are those that nothing refers to and whose lease is over.
+    /// Looks at a window of memberships behind `after`: candidates are those that nothing refers to and whose lease is over.
     pub async fn collect_memberships(
         &self,
         after: &mut (i64, i64),
         pass_began: i64,
-        limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        // The window is bounded by what is looked at, not by what is found, so that no statement walks the table.
+        let looking = Instant::now();
         let bound = "SELECT repository_id, blob_id AS id FROM repository_blobs WHERE (repository_id, blob_id) > ($1, $2) \
                      ORDER BY repository_id, blob_id LIMIT 1 OFFSET $3";
         let (first, behind) = (after.0, after.1);
-        let values = [first.into(), behind.into(), signed(limit).into()];
+        let values = [first.into(), behind.into(), signed(WINDOW - 1).into()];
         let bound: Option<MembershipKey> = self.reads.one(bound, values).await?;
         let end = bound.map_or((i64::MAX, i64::MAX), |row| (row.repository_id, row.id));
         let query = format!(
-            "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, \
-               repository_blobs.candidate_since FROM repository_blobs \
+            "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, repository_blobs.candidate_since \
+             FROM (SELECT * FROM repository_blobs WHERE (repository_id, blob_id) > ($1, $2) AND (repository_id, blob_id) <= ($3, $4) \
+               ORDER BY repository_id, blob_id LIMIT {WINDOW}) AS repository_blobs \
              JOIN repositories r ON r.id = repository_id JOIN blobs b ON b.id = repository_blobs.blob_id \
-             WHERE (repository_id, blob_id) > ($1, $2) AND (repository_id, blob_id) <= ($3, $4) \
-               AND leased_until < {} AND {UNREFERENCED_MEMBERSHIP} ORDER BY repository_id, blob_id",
+             WHERE leased_until < {} AND {UNREFERENCED_MEMBERSHIP} ORDER BY repository_id, blob_id",
             self.reads.dialect.clock()
         );
         let values = [first.into(), behind.into(), end.0.into(), end.1.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
+        self.rest(looking).await;
         granary_failpoint::reach_async("gc::chosen").await;
         let room = Room::Membership;
         let mut page = self
@@ -131,27 +135,28 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Looks at `limit` blobs behind `after`: candidates are those that no repository holds.
+    /// Looks at a window of blobs behind `after`: candidates are those that no repository holds.
     pub async fn collect_blobs(
         &self,
         after: &mut i64,
         pass_began: i64,
-        limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let (first, end) = (*after, self.window("blobs", *after, limit).await?);
+        let looking = Instant::now();
+        let (first, end) = (*after, self.window("blobs", *after).await?);
         let condition = if limits.dry_run {
             unneeded_blob(&self.reads.dialect.clock())
         } else {
             UNHELD_BLOB.to_owned()
         };
         let query = format!(
-            "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since FROM blobs \
-             WHERE id > $1 AND id <= $2 AND {condition} ORDER BY id"
+            "SELECT id, CAST(0 AS BIGINT) AS repository_id, 'x' AS repository, digest, size, candidate_since \
+             FROM (SELECT * FROM blobs WHERE id > $1 AND id <= $2 ORDER BY id LIMIT {WINDOW}) AS blobs WHERE {condition} ORDER BY id"
         );
         let values = [first.into(), end.into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
+        self.rest(looking).await;
         granary_failpoint::reach_async("gc::blobs_chosen").await;
         let mut page = self
             .mark_or_remove(candidates, limits, pass_began, Room::Blob)
@@ -160,26 +165,27 @@ impl Catalog {
         Ok(page)
     }
 
-    /// Looks at `limit` manifests behind `after`: candidates are those that lost their last tag `age` ago and that
+    /// Looks at a window of manifests behind `after`: candidates are those that lost their last tag `age` ago and that
     /// nothing else keeps.
     pub async fn collect_manifests(
         &self,
         after: &mut i64,
         pass_began: i64,
         age: Duration,
-        limit: u64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let (first, end) = (*after, self.window("manifests", *after, limit).await?);
+        let looking = Instant::now();
+        let (first, end) = (*after, self.window("manifests", *after).await?);
         let query = format!(
             "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
-             FROM manifests JOIN repositories r ON r.id = repository_id \
-             WHERE manifests.id > $1 AND manifests.id <= $2 AND untagged_since < {} - $3 AND {UNKEPT_MANIFEST} ORDER BY manifests.id",
+             FROM (SELECT * FROM manifests WHERE id > $1 AND id <= $2 ORDER BY id LIMIT {WINDOW}) AS manifests \
+             JOIN repositories r ON r.id = repository_id WHERE untagged_since < {} - $3 AND {UNKEPT_MANIFEST} ORDER BY manifests.id",
             self.reads.dialect.clock()
         );
         let values = [first.into(), end.into(), micros(age).into()];
         let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
         *after = end;
+        self.rest(looking).await;
         let room = Room::Manifest { age };
         let mut page = self
             .mark_or_remove(candidates, limits, pass_began, room)
@@ -188,10 +194,10 @@ impl Catalog {
         Ok(page)
     }
 
-    /// The last id of a window of `limit` rows behind `after`; the largest number there is if no more rows follow.
-    async fn window(&self, table: &str, after: i64, limit: u64) -> Result<i64, CatalogError> {
+    /// The last id of a window behind `after`; the largest number there is if no more rows follow.
+    async fn window(&self, table: &str, after: i64) -> Result<i64, CatalogError> {
         let bound = format!("SELECT id FROM {table} WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2");
-        let values = [after.into(), signed(limit).into()];
+        let values = [after.into(), signed(WINDOW - 1).into()];
         let row: Option<sql::Id> = self.reads.one(&bound, values).await?;
         Ok(row.map_or(i64::MAX, |row| row.id))
     }

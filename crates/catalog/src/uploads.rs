@@ -37,6 +37,23 @@ struct Standing {
 }
 
 impl UploadRow {
+    fn room(&self) -> BytesMut {
+        BytesMut::with_capacity(usize::try_from(self.unsent).unwrap_or(0))
+    }
+
+    /// Where in the blob the next of the unsent bytes stand, while some are missing.
+    fn missing(&self, unsent: &BytesMut) -> Option<i64> {
+        let found = signed(unsent.len() as u64);
+        (found < self.unsent).then_some(self.received - self.unsent + found)
+    }
+
+    fn add(&self, unsent: &mut BytesMut, row: Option<UnsentRow>) -> Result<(), CatalogError> {
+        let row = row.filter(|row| !row.bytes.is_empty());
+        let row = row.ok_or_else(|| CatalogError::damaged("upload_tails", "bytes are missing"))?;
+        unsent.extend_from_slice(&row.bytes);
+        Ok(())
+    }
+
     fn read(self, unsent: Bytes) -> StoredUpload {
         StoredUpload {
             epoch: self.epoch,
@@ -131,12 +148,12 @@ impl Catalog {
         let values = [id.into(), repository.as_str().into()];
         let row: Option<UploadRow> = self.reads.one(&query, values).await?;
         let Some(row) = row else { return Ok(None) };
-        let unsent = if row.unsent > 0 {
-            joined(self.reads.all(UNSENT, [id.into()]).await?)
-        } else {
-            Bytes::new()
-        };
-        Ok(Some(row.read(unsent)))
+        let mut unsent = row.room();
+        while let Some(place) = row.missing(&unsent) {
+            let values = [id.into(), place.into()];
+            row.add(&mut unsent, self.reads.one(UNSENT, values).await?)?;
+        }
+        Ok(Some(row.read(unsent.freeze())))
     }
 
     /// Makes the caller the one writer of a session that other processes may write to as well (decision 2).
@@ -162,12 +179,12 @@ impl Catalog {
                 .chain([(write.now - micros(silence)).into()]);
             let row: Option<UploadRow> = sql::one(&write.transaction, &claim, values).await?;
             if let Some(row) = row {
-                let unsent = if row.unsent > 0 {
-                    joined(sql::all(&write.transaction, UNSENT, [id.as_str().into()]).await?)
-                } else {
-                    Bytes::new()
-                };
-                return Ok(ClaimOutcome::Claimed(Box::new(row.read(unsent))));
+                let mut unsent = row.room();
+                while let Some(place) = row.missing(&unsent) {
+                    let values = [id.as_str().into(), place.into()];
+                    row.add(&mut unsent, sql::one(&write.transaction, UNSENT, values).await?)?;
+                }
+                return Ok(ClaimOutcome::Claimed(Box::new(row.read(unsent.freeze()))));
             }
             let find = "SELECT heartbeat_at FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL";
             let found: Option<Heartbeat> = sql::one(&write.transaction, find, key()).await?;
@@ -275,11 +292,12 @@ impl Catalog {
                 forget_unsent(write, &id).await?;
             }
             let fresh = unsent.bytes.slice(unsent.saved..);
-            if !fresh.is_empty() {
+            let mut first = progress.received - fresh.len() as u64;
+            for bytes in fresh.chunks(UNSENT_ROW) {
                 let append = "INSERT INTO upload_tails (upload_id, first, bytes) VALUES ($1, $2, $3)";
-                let first = progress.received - fresh.len() as u64;
-                let values = [id.into(), signed(first).into(), fresh.to_vec().into()];
+                let values = [id.as_str().into(), signed(first).into(), bytes.to_vec().into()];
                 sql::execute(&write.transaction, append, values).await?;
+                first += bytes.len() as u64;
             }
             Ok(true)
         })
@@ -419,18 +437,10 @@ async fn leave(write: &mut Write, key: Option<String>) -> Result<(), CatalogErro
 /// Longest that a writer which was overtaken may go on without knowing it.
 const LINGER: Duration = Duration::from_secs(60);
 
-const UNSENT: &str = "SELECT bytes FROM upload_tails WHERE upload_id = $1 ORDER BY first";
+const UNSENT: &str = "SELECT bytes FROM upload_tails WHERE upload_id = $1 AND first = $2";
 
-fn joined(mut rows: Vec<UnsentRow>) -> Bytes {
-    if rows.len() == 1 {
-        return rows.remove(0).bytes.into();
-    }
-    let mut bytes = BytesMut::with_capacity(rows.iter().map(|row| row.bytes.len()).sum());
-    for row in rows {
-        bytes.extend_from_slice(&row.bytes);
-    }
-    bytes.freeze()
-}
+/// Most bytes of a row. A row is in memory several times on its way to the database, and many sessions save at once.
+const UNSENT_ROW: usize = 512 * 1024;
 
 async fn forget_unsent(write: &Write, id: &str) -> Result<(), CatalogError> {
     let delete = "DELETE FROM upload_tails WHERE upload_id = $1";

@@ -32,9 +32,7 @@ pub struct CollectionReport {
     pub objects: u64,
 }
 
-/// Rows that one statement looks at.
-const WINDOW: u64 = 2000;
-/// Rows that one transaction changes, and objects that one request deletes.
+/// Sessions and moves that one transaction ends, and objects that one request deletes.
 const PAGE: u64 = 200;
 /// How long an object that could not be deleted is left alone.
 const LATER: Duration = Duration::from_secs(600);
@@ -145,7 +143,7 @@ impl Registry {
             loop {
                 let page = parts
                     .catalog
-                    .collect_manifests(&mut after, began, age, WINDOW, limits)
+                    .collect_manifests(&mut after, began, age, limits)
                     .await?;
                 report.manifests += page.removed;
                 if self.add(&mut report, page, progress) {
@@ -178,7 +176,7 @@ impl Registry {
             let page = self
                 .parts
                 .catalog
-                .collect_memberships(&mut after, began, WINDOW, limits)
+                .collect_memberships(&mut after, began, limits)
                 .await?;
             report.withdrawn += page.removed;
             if self.add(report, page, progress) {
@@ -200,7 +198,7 @@ impl Registry {
             let page = self
                 .parts
                 .catalog
-                .collect_blobs(&mut after, began, WINDOW, limits)
+                .collect_blobs(&mut after, began, limits)
                 .await?;
             report.blobs += page.removed;
             report.bytes += page.bytes;

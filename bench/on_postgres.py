@@ -51,7 +51,7 @@ CREATE TEMPORARY TABLE shape AS
   FROM generate_series(0, {repositories}) i;
 INSERT INTO namespaces (id, name, created_at)
   SELECT 1000000 + i, 'n' || lpad(i::text, 3, '0'), 1 FROM generate_series(0, 99) i;
-INSERT INTO repositories (id, namespace_id, name, created_at) SELECT id, 1000000 + i % 100, name, 1 FROM shape;
+INSERT INTO repositories (id, namespace_id, name, created_at, listed) SELECT id, 1000000 + i % 100, name, 1, TRUE FROM shape;
 -- A configuration and a layer for each repository.
 INSERT INTO blobs (id, digest, size, content, state, created_at)
   SELECT id * 10 + part, '\\x01'::bytea || sha256(convert_to(name || part, 'UTF8')), length(name) + 1,

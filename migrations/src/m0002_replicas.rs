@@ -29,6 +29,13 @@ impl MigrationTrait for Migration {
             boolean("unfinished").default(false).take(),
         )
         .await?;
+        add(
+            manager,
+            "repositories",
+            boolean("listed").default(false).take(),
+        )
+        .await?;
+        manager.get_connection().execute_unprepared(LISTED).await?;
         for table in [upload_tails(), leases(), replicas()] {
             manager.create_table(table).await?;
         }
@@ -36,6 +43,9 @@ impl MigrationTrait for Migration {
             manager.get_connection().execute_unprepared(index).await?;
         }
         if manager.get_database_backend() == DbBackend::Postgres {
+            // What is uploaded is compressed already, as far as it can be.
+            let plain = "ALTER TABLE upload_tails ALTER COLUMN bytes SET STORAGE EXTERNAL";
+            manager.get_connection().execute_unprepared(plain).await?;
             // SQLite compares bytes anyway.
             for (table, column) in [
                 ("namespaces", "name"),
@@ -55,8 +65,13 @@ impl MigrationTrait for Migration {
     }
 }
 
+/// `listed`: the repository has a manifest, so the catalog shows it. Kept in the row because a page of the catalog would
+/// have to look for a manifest of each.
+const LISTED: &str = "UPDATE repositories SET listed = TRUE WHERE EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = repositories.id)";
+
 /// What requests and collections look up, so that neither walks a table. Partial where most rows are of no interest.
-const INDEXES: [&str; 6] = [
+const INDEXES: [&str; 7] = [
+    "CREATE INDEX repositories_listed ON repositories (name) WHERE listed",
     "CREATE INDEX blobs_storage_key ON blobs (storage_key)",
     "CREATE INDEX doomed_objects_due ON doomed_objects (not_before)",
     "CREATE INDEX manifests_subject ON manifests (repository_id, subject) WHERE subject IS NOT NULL",

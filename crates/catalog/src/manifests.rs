@@ -12,7 +12,7 @@ use crate::{
     cache::Touched,
     dialect::micros,
     guard,
-    repositories::find_repository,
+    repositories::{find_repository, hide_if_empty},
     sql,
     tags::{self, Precondition},
     writer::Write,
@@ -269,6 +269,7 @@ pub(crate) async fn remove_manifest(
         [manifest.into()],
     )
     .await?;
+    hide_if_empty(write, repository_id).await?;
     let removed = "INSERT INTO removed_manifests (repository_id, digest, removed_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (repository_id, digest) DO UPDATE SET removed_at = excluded.removed_at";
     sql::execute(

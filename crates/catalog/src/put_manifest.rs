@@ -12,7 +12,7 @@ use crate::{
     blobs::LIVE,
     cache::Touched,
     guard,
-    repositories::{create_repository, find_repository},
+    repositories::{self, create_repository, find_repository},
     sql::{self, Id, LIST, placeholders},
     tags::{self, Precondition},
     writer::Write,
@@ -292,6 +292,7 @@ async fn insert(
     let manifest = row
         .ok_or_else(|| CatalogError::damaged("manifests", "an insert returned no row"))?
         .id;
+    repositories::list(write, repository).await?;
     insert_edges(write, repository, manifest, put, blobs).await?;
     if let Some(subject) = put.manifest.subject {
         let descriptor = put

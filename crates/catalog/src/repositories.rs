@@ -56,11 +56,13 @@ impl Catalog {
 
     /// Up to `limit` names of repositories with a manifest, bytewise behind `last`.
     pub async fn repositories(&self, last: &str, limit: u64) -> Result<Vec<String>, CatalogError> {
-        let rows: Vec<Name> = self.reads.all("SELECT r.name FROM repositories r WHERE r.name > $1 AND EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = r.id) \
-             ORDER BY r.name LIMIT $2",
-            [last.into(), signed(limit).into()],
-        )
-        .await?;
+        let rows: Vec<Name> = self
+            .reads
+            .all(
+                "SELECT name FROM repositories WHERE name > $1 AND listed ORDER BY name LIMIT $2",
+                [last.into(), signed(limit).into()],
+            )
+            .await?;
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
@@ -175,6 +177,22 @@ pub(crate) async fn create_repository(
     find_repository(write, name)
         .await?
         .ok_or_else(|| CatalogError::damaged("repositories", "a row just written is missing"))
+}
+
+/// Shows the repository in the catalog, now that it has a manifest. The caller shares the repository or has it alone, so
+/// that nobody hides it at the same time.
+pub(crate) async fn list(write: &Write, repository: i64) -> Result<(), CatalogError> {
+    let list = "UPDATE repositories SET listed = TRUE WHERE id = $1 AND NOT listed";
+    sql::execute(&write.transaction, list, [repository.into()]).await?;
+    Ok(())
+}
+
+/// Hides the repository if it has no manifest any more. The caller has it alone.
+pub(crate) async fn hide_if_empty(write: &Write, repository: i64) -> Result<(), CatalogError> {
+    let hide = "UPDATE repositories SET listed = FALSE WHERE id = $1 \
+                AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository_id = repositories.id)";
+    sql::execute(&write.transaction, hide, [repository.into()]).await?;
+    Ok(())
 }
 
 pub(crate) async fn find_repository(

@@ -55,6 +55,10 @@ const fn text(name: &'static str) -> Column {
     column(name, Kind::Text)
 }
 
+const fn bool(name: &'static str) -> Column {
+    column(name, Kind::Bool)
+}
+
 const fn bytes(name: &'static str) -> Column {
     column(name, Kind::Bytes)
 }
@@ -124,6 +128,7 @@ pub const COPIED: [Table; 11] = [
             int("namespace_id"),
             text("name"),
             int("created_at"),
+            bool("listed"),
         ],
     ),
     Table {

@@ -94,7 +94,10 @@ pub(super) enum Joined {
 impl Bucket {
     /// The full name of an object.
     pub(super) fn path(&self, key: &ObjectKey) -> String {
-        format!("{}blobs/{key}", self.prefix)
+        match key.foreign_path() {
+            Some(path) => path.to_owned(),
+            None => format!("{}blobs/{key}", self.prefix),
+        }
     }
 
     /// The object's description, or `None` if there is no object.

@@ -174,8 +174,14 @@ pub struct ScrubArgs {
 /// `granary import`
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The storage of a distribution or Harbor registry (a folder), or an OCI image layout (a folder or a tar archive).
-    pub path: PathBuf,
+    /// The storage of a distribution or Harbor registry, or an OCI image layout: a folder, a tar archive, or
+    /// s3://BUCKET/PREFIX.
+    #[arg(value_name = "PATH|s3://BUCKET/PREFIX", value_parser = source)]
+    pub source: SourceArg,
+    /// A configuration file whose [storage.s3] says how the source's bucket is reached (endpoint, region, path_style,
+    /// ca_file, keys); without it, the installation's own does.
+    #[arg(long, value_name = "FILE")]
+    pub source_config: Option<PathBuf>,
     /// The repository of a layout; for the storage of a registry, what to put before its names.
     #[arg(long, value_name = "NAME")]
     pub repository: Option<granary_oci::RepositoryName>,
@@ -188,6 +194,22 @@ pub struct ImportArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where an import reads from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceArg {
+    /// A folder or a tar archive.
+    Path(PathBuf),
+    /// A part of a bucket.
+    Bucket(granary_registry::BucketAddress),
+}
+
+fn source(text: &str) -> Result<SourceArg, granary_registry::BucketAddressError> {
+    if granary_registry::BucketAddress::is_meant_by(text) {
+        return text.parse().map(SourceArg::Bucket);
+    }
+    Ok(SourceArg::Path(text.into()))
 }
 
 /// `granary export`
@@ -294,6 +316,7 @@ mod tests {
             &["granary", "restore", "--to", "d"],
             &["granary", "migrate", "--from", "d"],
             &["granary", "import"],
+            &["granary", "import", "s3://bucket/../other"],
             &["granary", "export", "app"],
             &["granary", "export", "--to", "p"],
             &["granary", "export", "app:", "--to", "p"],
@@ -317,6 +340,7 @@ mod tests {
             "granary restore --from b --config f --data d --verify --json",
             "granary migrate --from d --to f --to-data e --verify --force --json",
             "granary import tree --repository old/registry --dry-run --json --data d",
+            "granary import s3://old/registry --source-config f --config g",
             "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",
             "granary admin schema status --json",

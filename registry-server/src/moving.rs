@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use granary_registry::{ExportRequest, ImportRequest, Maintenance, MovingError, SourceKind};
+use granary_registry::{
+    BucketAccess, ExportRequest, ImportRequest, ImportSource, Maintenance, MovingError, SourceKind,
+};
 use indicatif::HumanBytes;
 use serde_json::Value;
 
 use crate::{
-    cli::{ExportArgs, ImportArgs},
-    config::Config,
+    cli::{ExportArgs, ImportArgs, SourceArg},
+    config::{Config, LoadOptions, S3Config},
     maintenance::{print, run},
 };
 
@@ -19,13 +21,8 @@ pub struct UsageError(pub(crate) String);
 
 /// `granary import`. Fails if something was left out, so that scripts notice.
 pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
-    let path = absolute(&args.path)?;
-    let kind = recognise(&path)?;
-    if kind == SourceKind::Layout && args.repository.is_none() {
-        return Err(UsageError(MovingError::RepositoryNeeded.to_string()).into());
-    }
     let request = ImportRequest {
-        path,
+        source: source(&config, args)?,
         repository: args.repository.clone(),
         dry_run: args.dry_run,
     };
@@ -34,10 +31,10 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
     let mut text = format!(
         "{} is {}\n{}{} repositories: {} manifests ({} were here), {} blobs copied ({}), {} of other repositories, \
          {} were here; {} tags new, {} moved, {} as they were\n",
-        args.path.display(),
-        match kind {
-            SourceKind::StorageTree => "the storage of a registry",
-            SourceKind::Layout => "an OCI image layout",
+        report["path"].as_str().unwrap_or_default(),
+        match report["kind"].as_str() {
+            Some("layout") => "an OCI image layout",
+            _ => "the storage of a registry",
         },
         if args.dry_run { "would come from " } else { "" },
         report["repositories"],
@@ -148,6 +145,54 @@ pub(crate) fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
             path.display()
         ))),
     }
+}
+
+/// The source as the server has to know it. What a path holds is looked at here, so that a mistake ends before anything
+/// begins; a bucket is only opened by whoever reads it.
+fn source(config: &Config, args: &ImportArgs) -> anyhow::Result<ImportSource> {
+    match (&args.source, &args.source_config) {
+        (SourceArg::Path(_), Some(file)) => {
+            let problem = format!(
+                "--source-config {} says how a bucket is reached, and the source is none",
+                file.display()
+            );
+            Err(UsageError(problem).into())
+        }
+        (SourceArg::Path(path), None) => {
+            let path = absolute(path)?;
+            let kind = recognise(&path)?;
+            if kind == SourceKind::Layout && args.repository.is_none() {
+                return Err(UsageError(MovingError::RepositoryNeeded.to_string()).into());
+            }
+            Ok(ImportSource::Path(path))
+        }
+        (SourceArg::Bucket(address), file) => {
+            let access = match file {
+                None => access(&config.storage.s3)?,
+                Some(file) => {
+                    let options = LoadOptions {
+                        file: Some(file.clone()),
+                        ..LoadOptions::default()
+                    };
+                    // What the environment says is about this installation, and the file is about another place.
+                    access(&Config::load_alone(options)?.storage.s3)?
+                }
+            };
+            Ok(ImportSource::Bucket(address.clone(), access))
+        }
+    }
+}
+
+fn access(s3: &S3Config) -> Result<BucketAccess, UsageError> {
+    let secret = s3.secret_access_key.as_ref();
+    Ok(BucketAccess {
+        endpoint: s3.endpoint.as_ref().map(|at| at.as_str().to_owned()),
+        region: s3.region.clone(),
+        path_style: s3.path_style,
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: secret.map(|secret| secret.expose().to_owned()),
+        ca_file: s3.ca_file.as_deref().map(absolute).transpose()?,
+    })
 }
 
 fn recognise(path: &Path) -> anyhow::Result<SourceKind> {

@@ -6,10 +6,12 @@
 mod adopt;
 mod archive;
 mod blobs;
+mod bucket;
 mod detect;
 mod folder;
 mod layout;
 mod report;
+mod request;
 mod source;
 mod tree;
 
@@ -17,9 +19,8 @@ use self::source::Source;
 use crate::{MovingError, Progress, Registry};
 
 pub use detect::recognise;
-pub use report::{
-    ImportReport, ImportRequest, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind,
-};
+pub use report::{ImportReport, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind};
+pub use request::{BucketAccess, BucketAddress, BucketAddressError, ImportRequest, ImportSource};
 
 /// One import under way.
 struct Import<'a> {
@@ -33,14 +34,14 @@ struct Import<'a> {
 }
 
 impl Registry {
-    /// Imports what lies at a path.
+    /// Imports what a source holds.
     pub async fn import(
         &self,
         request: ImportRequest,
         progress: &Progress,
     ) -> Result<ImportReport, MovingError> {
         progress.say("looking at the source");
-        let found = detect::open(&request.path).await?;
+        let found = detect::open(&request.source).await?;
         let mut report = ImportReport::new(found.kind, &request);
         for finding in found.refused {
             report.leave_out(finding);
@@ -57,7 +58,7 @@ impl Registry {
             SourceKind::StorageTree => import.tree(request.repository.as_ref()).await?,
             SourceKind::Layout => {
                 let repository = request.repository.ok_or(MovingError::RepositoryNeeded)?;
-                import.layout(&request.path, &repository).await?;
+                import.layout(&request.source, &repository).await?;
             }
         }
         Ok(import.report)

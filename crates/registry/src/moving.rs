@@ -21,7 +21,15 @@ pub enum MovingError {
         /// Why.
         source: io::Error,
     },
-    /// The path holds nothing that can be imported.
+    /// A bucket cannot be opened.
+    #[error("{address} cannot be read: {source}")]
+    Bucket {
+        /// Which one.
+        address: String,
+        /// Why.
+        source: granary_blobs::StoreError,
+    },
+    /// The source holds nothing that can be imported.
     #[error("{} is neither the storage of a registry nor an OCI image layout: {hint}", path.display())]
     NotRecognised {
         /// Where.

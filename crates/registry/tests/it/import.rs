@@ -4,6 +4,8 @@
     reason = "each test has a thread and a runtime of its own; the guard keeps others from setting failpoints"
 )]
 
+mod buckets;
+mod case;
 mod damage;
 mod layout;
 pub(crate) mod source;

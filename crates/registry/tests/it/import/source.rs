@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use granary_oci::Digest;
 use granary_registry::{
-    Findings, ImportReport, ImportRequest, Kind, MovingError, Progress, Registry,
+    Findings, ImportReport, ImportRequest, ImportSource, Kind, MovingError, Progress, Registry,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -242,12 +242,12 @@ impl Layout {
 
 pub(crate) async fn try_import(
     registry: &Registry,
-    path: &Path,
+    source: impl Into<Place>,
     repository: Option<&str>,
     dry_run: bool,
 ) -> Result<ImportReport, MovingError> {
     let request = ImportRequest {
-        path: path.to_owned(),
+        source: source.into().0,
         repository: repository.map(world::name),
         dry_run,
     };
@@ -256,10 +256,27 @@ pub(crate) async fn try_import(
 
 pub(crate) async fn import(
     registry: &Registry,
-    path: &Path,
+    source: impl Into<Place>,
     repository: Option<&str>,
 ) -> ImportReport {
-    try_import(registry, path, repository, false).await.unwrap()
+    try_import(registry, source, repository, false)
+        .await
+        .unwrap()
+}
+
+/// Where an import reads from, in the short forms of tests.
+pub(crate) struct Place(pub(crate) ImportSource);
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
+    fn from(path: &P) -> Self {
+        Self(ImportSource::Path(path.as_ref().to_owned()))
+    }
+}
+
+impl From<ImportSource> for Place {
+    fn from(source: ImportSource) -> Self {
+        Self(source)
+    }
 }
 
 /// Kinds of what was found, with why, in the order they came.

@@ -176,8 +176,8 @@ pub struct ScrubArgs {
 pub struct ImportArgs {
     /// The storage of a distribution or Harbor registry, or an OCI image layout: a folder, a tar archive, or
     /// s3://BUCKET/PREFIX.
-    #[arg(value_name = "PATH|s3://BUCKET/PREFIX", value_parser = source)]
-    pub source: SourceArg,
+    #[arg(value_name = "PATH|s3://BUCKET/PREFIX", value_parser = source, required_unless_present = "take_ownership")]
+    pub source: Option<SourceArg>,
     /// A configuration file whose [storage.s3] says how the source's bucket is reached (endpoint, region, path_style,
     /// ca_file, keys); without it, the installation's own does.
     #[arg(long, value_name = "FILE")]
@@ -188,6 +188,14 @@ pub struct ImportArgs {
     /// Say what would come, and store nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave blobs where they are: files get a second name in the blob folder, objects of this installation's own bucket are
+    /// read in place and never deleted.
+    #[arg(long)]
+    pub in_place: bool,
+    /// Import nothing: copy the objects that an import in place left in the bucket, or those below s3://BUCKET/PREFIX, to
+    /// keys of this installation.
+    #[arg(long, conflicts_with_all = ["in_place", "dry_run", "repository", "source_config"])]
+    pub take_ownership: bool,
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -317,6 +325,8 @@ mod tests {
             &["granary", "migrate", "--from", "d"],
             &["granary", "import"],
             &["granary", "import", "s3://bucket/../other"],
+            &["granary", "import", "--in-place"],
+            &["granary", "import", "--take-ownership", "--dry-run"],
             &["granary", "export", "app"],
             &["granary", "export", "--to", "p"],
             &["granary", "export", "app:", "--to", "p"],
@@ -341,6 +351,9 @@ mod tests {
             "granary migrate --from d --to f --to-data e --verify --force --json",
             "granary import tree --repository old/registry --dry-run --json --data d",
             "granary import s3://old/registry --source-config f --config g",
+            "granary import tree --in-place",
+            "granary import --take-ownership --json",
+            "granary import s3://old --take-ownership",
             "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",
             "granary admin schema status --json",

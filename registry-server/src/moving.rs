@@ -21,16 +21,20 @@ pub struct UsageError(pub(crate) String);
 
 /// `granary import`. Fails if something was left out, so that scripts notice.
 pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
+    if args.take_ownership {
+        return take_ownership(&config, args);
+    }
     let request = ImportRequest {
         source: source(&config, args)?,
         repository: args.repository.clone(),
         dry_run: args.dry_run,
+        in_place: args.in_place,
     };
     let report = run(&config, Maintenance::Import(request))?;
     let (blobs, manifests, tags) = (&report["blobs"], &report["manifests"], &report["tags"]);
     let mut text = format!(
-        "{} is {}\n{}{} repositories: {} manifests ({} were here), {} blobs copied ({}), {} of other repositories, \
-         {} were here; {} tags new, {} moved, {} as they were\n",
+        "{} is {}\n{}{} repositories: {} manifests ({} were here), {} blobs copied ({}), {} left in place ({}), \
+         {} of other repositories, {} were here; {} tags new, {} moved, {} as they were\n",
         report["path"].as_str().unwrap_or_default(),
         match report["kind"].as_str() {
             Some("layout") => "an OCI image layout",
@@ -42,6 +46,8 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
         manifests["held"],
         blobs["copied"],
         HumanBytes(blobs["bytes"].as_u64().unwrap_or(0)),
+        blobs["in_place"],
+        HumanBytes(blobs["in_place_bytes"].as_u64().unwrap_or(0)),
         blobs["mounted"],
         blobs["held"],
         tags["created"],
@@ -55,6 +61,30 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
         &report,
         "everything else came; run it again when that is repaired",
     )
+}
+
+/// `granary import --take-ownership`. Fails if something is missing or damaged, so that scripts notice.
+fn take_ownership(config: &Config, args: &ImportArgs) -> anyhow::Result<()> {
+    let source = match &args.source {
+        None => None,
+        Some(SourceArg::Bucket(address)) => Some(address.clone()),
+        Some(SourceArg::Path(path)) => {
+            let problem = format!(
+                "{} is no bucket: files that were imported in place are this installation's own already",
+                path.display()
+            );
+            return Err(UsageError(problem).into());
+        }
+    };
+    let report = run(config, Maintenance::TakeOwnership { source })?;
+    let mut text = format!(
+        "{} objects copied ({}) that belonged to another registry\n",
+        report["taken"],
+        HumanBytes(report["bytes"].as_u64().unwrap_or(0)),
+    );
+    findings(&mut text, "left out", &report["left_out"]);
+    print(&report, args.json, &text)?;
+    complete(&report, "they answer 404 until they are pushed again")
 }
 
 /// `granary export`. Fails if something was left out, so that scripts notice.
@@ -150,7 +180,10 @@ pub(crate) fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
 /// The source as the server has to know it. What a path holds is looked at here, so that a mistake ends before anything
 /// begins; a bucket is only opened by whoever reads it.
 fn source(config: &Config, args: &ImportArgs) -> anyhow::Result<ImportSource> {
-    match (&args.source, &args.source_config) {
+    let Some(source) = &args.source else {
+        return Err(UsageError("name what is to be imported".to_owned()).into());
+    };
+    match (source, &args.source_config) {
         (SourceArg::Path(_), Some(file)) => {
             let problem = format!(
                 "--source-config {} says how a bucket is reached, and the source is none",

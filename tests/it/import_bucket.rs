@@ -172,3 +172,69 @@ async fn a_bucket_that_cannot_be_meant_is_bad_usage() {
         assert!(ran.stderr.contains(part), "{arguments:?}: {}", ran.stderr);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_distribution_wrote_to_our_bucket_stays_there_until_ownership_is_taken() {
+    let bucket = new_bucket().await;
+    let mut registry = Distribution::in_bucket(Minio::shared().unwrap(), &bucket, "/old").unwrap();
+    Pusher::to(&registry).fill().await;
+    registry.stop().unwrap();
+    let address = format!("s3://{bucket}/old");
+    let folder = TempDir::new().unwrap();
+    let own = folder.path().join("own.toml");
+    std::fs::write(&own, format!("{}{}", database(), settings(&bucket))).unwrap();
+    let own = own.to_str().unwrap();
+    let server = TestServer::builder()
+        .argument("--config")
+        .argument(own)
+        .env("GRANARY_STORAGE__INLINE_MAX", "10");
+    let server = server.start().await;
+    let import = ["import", &address, "--config", own, "--in-place", "--json"];
+    let report = server.run(&import).await.exits(0).json();
+    // Two layers and two configs.
+    assert_eq!(
+        (&report["blobs"]["in_place"], &report["blobs"]["copied"]),
+        (&4.into(), &0.into())
+    );
+    assert_served(&server).await;
+    let digest = sha256(&image(1).layer);
+    let why = server.run(&["why", &digest, "--config", own]).await;
+    let why = why.exits(0).stdout;
+    assert!(why.contains("as old/docker/registry/v2/blobs/"), "{why}");
+    server.run(&["gc", "--config", own]).await.exits(0);
+    server.run(&["scrub", "--config", own]).await.exits(0);
+    let take = ["import", "--take-ownership", "--config", own, "--json"];
+    let report = server.run(&take).await.exits(0).json();
+    assert_eq!(
+        (&report["taken"], &report["left_out"]["number"]),
+        (&4.into(), &0.into())
+    );
+    assert_eq!(server.run(&take).await.exits(0).json()["taken"], 0);
+    assert_served(&server).await;
+    let of_files = ["import", ".", "--take-ownership", "--config", own];
+    let refused = server.run(&of_files).await.exits(2).stderr;
+    assert!(refused.contains("is no bucket"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_distribution_wrote_to_a_folder_stays_there() {
+    let folder = TempDir::new().unwrap();
+    let mut registry = Distribution::in_folder(folder.path()).unwrap();
+    Pusher::to(&registry).fill().await;
+    let server = TestServer::builder().env("GRANARY_STORAGE__INLINE_MAX", "10");
+    let server = server.start().await;
+    let path = folder.path().to_str().unwrap();
+    let report = server.run(&["import", path, "--in-place", "--json"]).await;
+    let report = report.exits(0).json();
+    assert_eq!(
+        (&report["blobs"]["in_place"], &report["blobs"]["copied"]),
+        (&4.into(), &0.into())
+    );
+    // The other registry goes on, and may push the same again.
+    Pusher::to(&registry).image("app", "v1", &image(1)).await;
+    Pusher::to(&registry).image("app", "v3", &image(3)).await;
+    registry.stop().unwrap();
+    server.run(&["scrub"]).await.exits(0);
+    folder.close().unwrap();
+    assert_served(&server).await;
+}

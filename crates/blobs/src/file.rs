@@ -139,6 +139,15 @@ impl BlobStore for FileStore {
         outcome
     }
 
+    async fn adopt_file(&self, key: &ObjectKey, file: &Path) -> Result<bool, StoreError> {
+        if key.foreign_path().is_some() {
+            return Err(StoreError::Foreign { key: key.clone() });
+        }
+        let (key, file) = (key.clone(), file.to_owned());
+        self.blocking(move |tree| tree.adopt(&key, &file)).await?;
+        Ok(true)
+    }
+
     async fn list(
         &self,
         after: Option<&ObjectKey>,

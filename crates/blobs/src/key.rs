@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use granary_oci::Digest;
 use uuid::Uuid;
 
 /// A text that names no object.
@@ -51,6 +52,15 @@ impl ObjectKey {
     /// The full name of a foreign object in its bucket; `None` if the object is ours.
     pub fn foreign_path(&self) -> Option<&str> {
         self.0.strip_prefix(FOREIGN)
+    }
+
+    /// The key of ours under which a copy of a foreign object lies in another store: always the same one, so that a copy
+    /// that was cut, or a later backup, finds what is there. Not for a store that the object's own catalog uses.
+    pub fn stand_in(&self) -> Self {
+        let digest = Digest::sha256(self.0.as_bytes()).to_string();
+        let name = digest.split_once(':').map_or("", |(_, hex)| hex);
+        let name = name.get(..NAME_LENGTH).unwrap_or_default();
+        Self::from_name(name).unwrap_or_else(Self::unique)
     }
 
     /// The key as text.
@@ -122,6 +132,9 @@ mod tests {
         );
         assert_eq!(ObjectKey::unique().foreign_path(), None);
         assert_eq!(ObjectKey::own(key.as_str()), None);
+        let copy = key.stand_in();
+        assert_eq!((copy.foreign_path(), &copy), (None, &key.stand_in()));
+        assert_ne!(copy, ObjectKey::foreign("elsewhere").unwrap().stand_in());
         let long = "x".repeat(PATH_LENGTH + 1);
         for bad in [
             "", "/a", "a/", "a//b", ".", "a/..", "../a", "a/./b", "a\nb", &long,

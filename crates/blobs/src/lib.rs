@@ -12,7 +12,7 @@ mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -142,7 +142,22 @@ pub trait BlobStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Up to `limit` objects in key order, from the first behind `after`: for scrub and restore, never in a request.
+    /// Gives `file` a second name, `key`, durably, if the back end has files: both are the same bytes from then on, and
+    /// removing either name leaves the other. `false` if it has none.
+    ///
+    /// Only a regular file of the same file system can be given one; the last part of its path is never followed. It must
+    /// not be written to any more.
+    async fn adopt_file(&self, key: &ObjectKey, file: &Path) -> Result<bool, StoreError> {
+        let _ = (key, file);
+        Ok(false)
+    }
+
+    /// The bucket in which the objects lie, if they lie in one: with whatever others put into it.
+    fn bucket(&self) -> Option<BucketReader> {
+        None
+    }
+
+    /// Up to `limit` objects of ours in key order, from the first behind `after`: for scrub and restore, never in a request.
     async fn list(
         &self,
         after: Option<&ObjectKey>,

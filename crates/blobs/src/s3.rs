@@ -83,6 +83,7 @@ impl S3Store {
                 client,
                 links,
                 name: config.bucket,
+                endpoint: config.endpoint,
                 prefix: config.prefix,
             }),
             budget: Budget::new(config.budget),
@@ -246,6 +247,10 @@ impl BlobStore for S3Store {
             .await
             .map_err(failed(ACTION, Some(key)))?;
         Ok(Some(request.uri().to_owned()))
+    }
+
+    fn bucket(&self) -> Option<BucketReader> {
+        Some(BucketReader::of(&self.bucket))
     }
 
     async fn list(

@@ -8,6 +8,7 @@ use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
+    adopt::ours,
     cache::Touched,
     dialect::{self, Dialect, micros},
     repositories::create_repository,
@@ -374,13 +375,13 @@ async fn find_blob(write: &Write, digest: &Digest) -> Result<Option<ExistingBlob
     sql::one(&write.transaction, &find, [digest.to_bytes().into()]).await
 }
 
-/// Notes that an object is to be deleted from the store.
+/// Notes that an object is to be deleted from the store, if it is ours.
 pub(crate) async fn doom(
     write: &mut Write,
     key: Option<String>,
     not_before: i64,
 ) -> Result<(), CatalogError> {
-    let Some(key) = key else { return Ok(()) };
+    let Some(key) = ours(key) else { return Ok(()) };
     let insert = "INSERT INTO doomed_objects (storage_key, not_before) VALUES ($1, $2) ON CONFLICT (storage_key) DO NOTHING";
     sql::execute(&write.transaction, insert, [key.into(), not_before.into()]).await?;
     Ok(())
@@ -393,7 +394,7 @@ pub(crate) async fn doom_unfinished(
     store_state: Option<Vec<u8>>,
     not_before: i64,
 ) -> Result<(), CatalogError> {
-    let Some(key) = key else { return Ok(()) };
+    let Some(key) = ours(key) else { return Ok(()) };
     let insert = "INSERT INTO doomed_objects (storage_key, not_before, store_state, unfinished) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (storage_key) DO NOTHING";
     let values = [

@@ -9,7 +9,9 @@ mod blobs;
 mod bucket;
 mod detect;
 mod folder;
+mod in_place;
 mod layout;
+mod own;
 mod report;
 mod request;
 mod source;
@@ -19,6 +21,7 @@ use self::source::Source;
 use crate::{MovingError, Progress, Registry};
 
 pub use detect::recognise;
+pub use own::OwnershipReport;
 pub use report::{ImportReport, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind};
 pub use request::{BucketAccess, BucketAddress, BucketAddressError, ImportRequest, ImportSource};
 
@@ -30,6 +33,8 @@ struct Import<'a> {
     root: &'a str,
     kind: SourceKind,
     progress: &'a Progress,
+    /// Whether blobs stay where they are.
+    in_place: bool,
     report: ImportReport,
 }
 
@@ -41,7 +46,11 @@ impl Registry {
         progress: &Progress,
     ) -> Result<ImportReport, MovingError> {
         progress.say("looking at the source");
-        let found = detect::open(&request.source).await?;
+        let own = match request.in_place {
+            true => self.in_place(&request.source)?,
+            false => None,
+        };
+        let found = detect::open(&request.source, own).await?;
         let mut report = ImportReport::new(found.kind, &request);
         for finding in found.refused {
             report.leave_out(finding);
@@ -52,6 +61,7 @@ impl Registry {
             root: found.root,
             kind: found.kind,
             progress,
+            in_place: request.in_place,
             report,
         };
         match found.kind {

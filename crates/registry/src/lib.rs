@@ -35,7 +35,7 @@ pub use granary_catalog::{
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,
-    ImportedBlobs, ImportedManifests, ImportedTags, SourceKind, recognise,
+    ImportedBlobs, ImportedManifests, ImportedTags, OwnershipReport, SourceKind, recognise,
 };
 pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};

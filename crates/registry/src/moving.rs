@@ -37,6 +37,9 @@ pub enum MovingError {
         /// What may help.
         hint: &'static str,
     },
+    /// Content cannot stay where it is.
+    #[error("{0}: what lies there can be imported without --in-place, which copies it")]
+    NotInPlace(String),
     /// A layout does not say which repository it belongs to.
     #[error("an image layout does not say where it belongs: name its repository with --repository")]
     RepositoryNeeded,

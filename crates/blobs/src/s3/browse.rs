@@ -40,11 +40,30 @@ impl BucketReader {
                 client,
                 links,
                 name: config.bucket,
+                endpoint: config.endpoint,
                 prefix: String::new(),
             }),
         };
         opening::probe(&reader.bucket, "list and read").await?;
         Ok(reader)
+    }
+
+    pub(super) fn of(bucket: &Arc<Bucket>) -> Self {
+        Self {
+            bucket: Arc::clone(bucket),
+        }
+    }
+
+    /// Whether this is the bucket of that name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.bucket.name == name
+    }
+
+    /// Whether both read the same bucket of the same server, as far as their settings tell.
+    pub fn is_bucket(&self, name: &str, endpoint: Option<&str>) -> bool {
+        let plain = |endpoint: &str| endpoint.trim_end_matches('/').to_ascii_lowercase();
+        self.bucket.name == name
+            && self.bucket.endpoint.as_deref().map(plain) == endpoint.map(plain)
     }
 
     /// A page of what lies directly below `folder`, which is empty or ends with a slash; `from` is the `next` of the page

@@ -41,6 +41,7 @@ pub(super) struct Bucket {
     pub(super) client: Client,
     pub(super) links: Client,
     pub(super) name: String,
+    pub(super) endpoint: Option<String>,
     pub(super) prefix: String,
 }
 

@@ -7,7 +7,7 @@ use granary_blobs::{BucketReader, Named, ObjectKey, StoreError};
 
 use super::{
     request::BucketAddress,
-    source::{Content, ENTRIES, Entry, EntryKind, ReadError, Source},
+    source::{Content, ENTRIES, Entry, EntryKind, Place, ReadError, Source},
 };
 
 /// A bucket, or the part of one below a prefix.
@@ -61,6 +61,10 @@ impl Source for BucketSource {
         let (length, pieces) = read.ok_or(ReadError::Missing)?;
         let pieces = pieces.map(|piece| piece.map_err(io::Error::other)).boxed();
         Ok(Content { length, pieces })
+    }
+
+    async fn place(&self, path: &str) -> Result<Place, ReadError> {
+        Ok(Place::Object(self.key(path)?))
     }
 }
 

@@ -33,18 +33,26 @@ pub async fn recognise(path: &Path) -> Result<SourceKind, MovingError> {
     Ok(open_path(path).await?.kind)
 }
 
-pub(super) async fn open(source: &ImportSource) -> Result<Recognised, MovingError> {
+/// Opens a source; a bucket by `own` if that is it.
+pub(super) async fn open(
+    source: &ImportSource,
+    own: Option<BucketReader>,
+) -> Result<Recognised, MovingError> {
     match source {
         ImportSource::Path(path) => open_path(path).await,
-        ImportSource::Bucket(address, access) => open_bucket(address, access).await,
+        ImportSource::Bucket(address, access) => open_bucket(address, access, own).await,
     }
 }
 
 async fn open_bucket(
     address: &BucketAddress,
     access: &BucketAccess,
+    own: Option<BucketReader>,
 ) -> Result<Recognised, MovingError> {
-    let reader = BucketReader::open(access.config(address)).await;
+    let reader = match own {
+        Some(own) => Ok(own),
+        None => BucketReader::open(access.config(address)).await,
+    };
     let reader = reader.map_err(|source| MovingError::Bucket {
         address: address.to_string(),
         source,

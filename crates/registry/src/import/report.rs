@@ -20,6 +20,10 @@ pub struct ImportedBlobs {
     pub copied: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Read, compared with their digest, and left where they are.
+    pub in_place: u64,
+    /// Their bytes.
+    pub in_place_bytes: u64,
     /// Already stored for another repository.
     pub mounted: u64,
     /// Already in the repository.

@@ -13,6 +13,9 @@ pub struct ImportRequest {
     pub repository: Option<granary_oci::RepositoryName>,
     /// Only look.
     pub dry_run: bool,
+    /// Blobs stay where they are: files of the blob folder's file system, objects of this installation's bucket.
+    #[serde(default)]
+    pub in_place: bool,
 }
 
 /// Where an import reads from.

@@ -8,7 +8,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use futures_util::{StreamExt, stream};
-use granary_blobs::ObjectKey;
+use granary_blobs::{ObjectKey, S3Config, S3Store};
 use granary_registry::{BucketAccess, ImportSource};
 use granary_testbed::{Minio, S3Server, SeaweedFs};
 
@@ -83,6 +83,26 @@ impl Bucket {
         put.body(body).send().await.unwrap();
     }
 
+    pub(crate) async fn remove(&self, path: &str) {
+        let remove = self.client.delete_object().bucket(NAME).key(self.key(path));
+        remove.send().await.unwrap();
+    }
+
+    /// Everything here, by its path below the prefix.
+    pub(crate) async fn paths(&self) -> Vec<String> {
+        let below = self.key("");
+        let list = self
+            .client
+            .list_objects_v2()
+            .bucket(NAME)
+            .prefix(&below)
+            .into_paginator();
+        let pages: Vec<_> = list.send().try_collect().await.unwrap();
+        let objects = pages.iter().flat_map(|page| page.contents());
+        let keys = objects.filter_map(|object| object.key()?.strip_prefix(&below));
+        keys.map(str::to_owned).collect()
+    }
+
     /// Takes every file below a folder here.
     pub(crate) async fn upload(&self, folder: &Path) {
         let mut files = Vec::new();
@@ -139,5 +159,18 @@ impl Bucket {
             secret_access_key: Some(self.server.secret_key().to_owned()),
             ca_file: None,
         }
+    }
+
+    /// A store of Granary's own in the same bucket, beside what lies here.
+    pub(crate) async fn store(&self) -> S3Store {
+        let config = S3Config {
+            endpoint: Some(self.endpoint.clone()),
+            prefix: format!("{}-granary/", self.prefix),
+            access_key_id: Some(self.server.access_key().to_owned()),
+            secret_access_key: Some(self.server.secret_key().to_owned().into()),
+            path_style: true,
+            ..S3Config::new(self.server.region(), NAME)
+        };
+        S3Store::open(config).await.unwrap()
     }
 }

@@ -246,10 +246,21 @@ pub(crate) async fn try_import(
     repository: Option<&str>,
     dry_run: bool,
 ) -> Result<ImportReport, MovingError> {
+    try_import_as(registry, source, repository, dry_run, false).await
+}
+
+pub(crate) async fn try_import_as(
+    registry: &Registry,
+    source: impl Into<Place>,
+    repository: Option<&str>,
+    dry_run: bool,
+    in_place: bool,
+) -> Result<ImportReport, MovingError> {
     let request = ImportRequest {
         source: source.into().0,
         repository: repository.map(world::name),
         dry_run,
+        in_place,
     };
     registry.import(request, &Progress::silent()).await
 }

@@ -7,6 +7,8 @@
 mod buckets;
 mod case;
 mod damage;
+mod foreign;
+mod in_place;
 mod layout;
 pub(crate) mod source;
 mod tree;

@@ -18,6 +18,7 @@ helm        go     v3.22.0  helm.sh/helm/v3/cmd/helm
 cosign      go     v3.1.3   github.com/sigstore/cosign/v3/cmd/cosign
 oras-go     source -        clients/oras-go
 cargo-fuzz  cargo  0.13.2   cargo-fuzz
+registry    go     v3.1.2  github.com/distribution/distribution/v3/cmd/registry
 minio       go     v0.0.0-20260212201848-7aac2a2c5b7c  github.com/minio/minio
 docker-compose  module  v2.40.3  github.com/docker/compose/v2 ./cmd
 kubernetes-validate  pypi  1.37.0  kubernetes-validate attrs==26.1.0 importlib_resources==7.1.0 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 packaging==26.3 PyYAML==6.0.3 referencing==0.37.0 rpds-py==2026.9.1 typing_extensions==4.16.0

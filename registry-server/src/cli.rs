@@ -174,20 +174,50 @@ pub struct ScrubArgs {
 /// `granary import`
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The storage of a distribution or Harbor registry (a folder), or an OCI image layout (a folder or a tar archive).
-    pub path: PathBuf,
+    /// The storage of a distribution or Harbor registry, or an OCI image layout: a folder, a tar archive, or
+    /// s3://BUCKET/PREFIX.
+    #[arg(value_name = "PATH|s3://BUCKET/PREFIX", value_parser = source, required_unless_present = "take_ownership")]
+    pub source: Option<SourceArg>,
+    /// A configuration file whose [storage.s3] says how the source's bucket is reached (endpoint, region, path_style,
+    /// ca_file, keys); without it, the installation's own does.
+    #[arg(long, value_name = "FILE")]
+    pub source_config: Option<PathBuf>,
     /// The repository of a layout; for the storage of a registry, what to put before its names.
     #[arg(long, value_name = "NAME")]
     pub repository: Option<granary_oci::RepositoryName>,
     /// Say what would come, and store nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Leave blobs where they are: files get a second name in the blob folder, objects of this installation's own bucket are
+    /// read in place and never deleted.
+    #[arg(long)]
+    pub in_place: bool,
+    /// Import nothing: copy the objects that an import in place left in the bucket, or those below s3://BUCKET/PREFIX, to
+    /// keys of this installation.
+    #[arg(long, conflicts_with_all = ["in_place", "dry_run", "repository", "source_config"])]
+    pub take_ownership: bool,
     /// Where the configuration comes from.
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where an import reads from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceArg {
+    /// A folder or a tar archive.
+    Path(PathBuf),
+    /// A part of a bucket.
+    Bucket(granary_registry::BucketAddress),
+}
+
+fn source(text: &str) -> Result<SourceArg, granary_registry::BucketAddressError> {
+    if granary_registry::BucketAddress::is_meant_by(text) {
+        return text.parse().map(SourceArg::Bucket);
+    }
+    Ok(SourceArg::Path(text.into()))
 }
 
 /// `granary export`
@@ -294,6 +324,9 @@ mod tests {
             &["granary", "restore", "--to", "d"],
             &["granary", "migrate", "--from", "d"],
             &["granary", "import"],
+            &["granary", "import", "s3://bucket/../other"],
+            &["granary", "import", "--in-place"],
+            &["granary", "import", "--take-ownership", "--dry-run"],
             &["granary", "export", "app"],
             &["granary", "export", "--to", "p"],
             &["granary", "export", "app:", "--to", "p"],
@@ -317,6 +350,10 @@ mod tests {
             "granary restore --from b --config f --data d --verify --json",
             "granary migrate --from d --to f --to-data e --verify --force --json",
             "granary import tree --repository old/registry --dry-run --json --data d",
+            "granary import s3://old/registry --source-config f --config g",
+            "granary import tree --in-place",
+            "granary import --take-ownership --json",
+            "granary import s3://old --take-ownership",
             "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",
             "granary admin schema status --json",

@@ -174,6 +174,7 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::Why(digest, explanation) => why_json(digest, explanation),
         MaintenanceReport::Backup(report) => json!(report),
         MaintenanceReport::Import(report) => json!(report),
+        MaintenanceReport::TakeOwnership(report) => json!(report),
         MaintenanceReport::Export(report) => json!(report),
     }
 }
@@ -194,6 +195,11 @@ fn why_json(digest: &Digest, explanation: &Explanation) -> Value {
     if explanation.quarantined {
         lines.push("quarantined: its bytes are damaged; push it again to repair it".to_owned());
     }
+    if let Some(name) = &explanation.foreign {
+        lines.push(format!(
+            "its bytes belong to another registry, as {name} in the bucket: garbage collection never deletes them there"
+        ));
+    }
     lines.extend(explanation.keepers.iter().map(sentence));
     if explanation.keepers.is_empty() && (explanation.blob.is_some() || explanation.manifests > 0) {
         lines.push("nothing keeps it: garbage collection may remove it".to_owned());
@@ -204,6 +210,7 @@ fn why_json(digest: &Digest, explanation: &Explanation) -> Value {
         "blob_size": explanation.blob,
         "manifests": explanation.manifests,
         "quarantined": explanation.quarantined,
+        "foreign": explanation.foreign,
         "keepers": explanation.keepers.iter().map(keeper_json).collect::<Vec<_>>(),
         "explanation": lines,
     })

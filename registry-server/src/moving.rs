@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use granary_registry::{ExportRequest, ImportRequest, Maintenance, MovingError, SourceKind};
+use granary_registry::{
+    BucketAccess, ExportRequest, ImportRequest, ImportSource, Maintenance, MovingError, SourceKind,
+};
 use indicatif::HumanBytes;
 use serde_json::Value;
 
 use crate::{
-    cli::{ExportArgs, ImportArgs},
-    config::Config,
+    cli::{ExportArgs, ImportArgs, SourceArg},
+    config::{Config, LoadOptions, S3Config},
     maintenance::{print, run},
 };
 
@@ -19,25 +21,24 @@ pub struct UsageError(pub(crate) String);
 
 /// `granary import`. Fails if something was left out, so that scripts notice.
 pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
-    let path = absolute(&args.path)?;
-    let kind = recognise(&path)?;
-    if kind == SourceKind::Layout && args.repository.is_none() {
-        return Err(UsageError(MovingError::RepositoryNeeded.to_string()).into());
+    if args.take_ownership {
+        return take_ownership(&config, args);
     }
     let request = ImportRequest {
-        path,
+        source: source(&config, args)?,
         repository: args.repository.clone(),
         dry_run: args.dry_run,
+        in_place: args.in_place,
     };
     let report = run(&config, Maintenance::Import(request))?;
     let (blobs, manifests, tags) = (&report["blobs"], &report["manifests"], &report["tags"]);
     let mut text = format!(
-        "{} is {}\n{}{} repositories: {} manifests ({} were here), {} blobs copied ({}), {} of other repositories, \
-         {} were here; {} tags new, {} moved, {} as they were\n",
-        args.path.display(),
-        match kind {
-            SourceKind::StorageTree => "the storage of a registry",
-            SourceKind::Layout => "an OCI image layout",
+        "{} is {}\n{}{} repositories: {} manifests ({} were here), {} blobs copied ({}), {} left in place ({}), \
+         {} of other repositories, {} were here; {} tags new, {} moved, {} as they were\n",
+        report["path"].as_str().unwrap_or_default(),
+        match report["kind"].as_str() {
+            Some("layout") => "an OCI image layout",
+            _ => "the storage of a registry",
         },
         if args.dry_run { "would come from " } else { "" },
         report["repositories"],
@@ -45,6 +46,8 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
         manifests["held"],
         blobs["copied"],
         HumanBytes(blobs["bytes"].as_u64().unwrap_or(0)),
+        blobs["in_place"],
+        HumanBytes(blobs["in_place_bytes"].as_u64().unwrap_or(0)),
         blobs["mounted"],
         blobs["held"],
         tags["created"],
@@ -58,6 +61,30 @@ pub fn import(config: Config, args: &ImportArgs) -> anyhow::Result<()> {
         &report,
         "everything else came; run it again when that is repaired",
     )
+}
+
+/// `granary import --take-ownership`. Fails if something is missing or damaged, so that scripts notice.
+fn take_ownership(config: &Config, args: &ImportArgs) -> anyhow::Result<()> {
+    let source = match &args.source {
+        None => None,
+        Some(SourceArg::Bucket(address)) => Some(address.clone()),
+        Some(SourceArg::Path(path)) => {
+            let problem = format!(
+                "{} is no bucket: files that were imported in place are this installation's own already",
+                path.display()
+            );
+            return Err(UsageError(problem).into());
+        }
+    };
+    let report = run(config, Maintenance::TakeOwnership { source })?;
+    let mut text = format!(
+        "{} objects copied ({}) that belonged to another registry\n",
+        report["taken"],
+        HumanBytes(report["bytes"].as_u64().unwrap_or(0)),
+    );
+    findings(&mut text, "left out", &report["left_out"]);
+    print(&report, args.json, &text)?;
+    complete(&report, "they answer 404 until they are pushed again")
 }
 
 /// `granary export`. Fails if something was left out, so that scripts notice.
@@ -148,6 +175,57 @@ pub(crate) fn absolute_target(path: &Path) -> Result<PathBuf, UsageError> {
             path.display()
         ))),
     }
+}
+
+/// The source as the server has to know it. What a path holds is looked at here, so that a mistake ends before anything
+/// begins; a bucket is only opened by whoever reads it.
+fn source(config: &Config, args: &ImportArgs) -> anyhow::Result<ImportSource> {
+    let Some(source) = &args.source else {
+        return Err(UsageError("name what is to be imported".to_owned()).into());
+    };
+    match (source, &args.source_config) {
+        (SourceArg::Path(_), Some(file)) => {
+            let problem = format!(
+                "--source-config {} says how a bucket is reached, and the source is none",
+                file.display()
+            );
+            Err(UsageError(problem).into())
+        }
+        (SourceArg::Path(path), None) => {
+            let path = absolute(path)?;
+            let kind = recognise(&path)?;
+            if kind == SourceKind::Layout && args.repository.is_none() {
+                return Err(UsageError(MovingError::RepositoryNeeded.to_string()).into());
+            }
+            Ok(ImportSource::Path(path))
+        }
+        (SourceArg::Bucket(address), file) => {
+            let access = match file {
+                None => access(&config.storage.s3)?,
+                Some(file) => {
+                    let options = LoadOptions {
+                        file: Some(file.clone()),
+                        ..LoadOptions::default()
+                    };
+                    // What the environment says is about this installation, and the file is about another place.
+                    access(&Config::load_alone(options)?.storage.s3)?
+                }
+            };
+            Ok(ImportSource::Bucket(address.clone(), access))
+        }
+    }
+}
+
+fn access(s3: &S3Config) -> Result<BucketAccess, UsageError> {
+    let secret = s3.secret_access_key.as_ref();
+    Ok(BucketAccess {
+        endpoint: s3.endpoint.as_ref().map(|at| at.as_str().to_owned()),
+        region: s3.region.clone(),
+        path_style: s3.path_style,
+        access_key_id: s3.access_key_id.clone(),
+        secret_access_key: secret.map(|secret| secret.expose().to_owned()),
+        ca_file: s3.ca_file.as_deref().map(absolute).transpose()?,
+    })
 }
 
 fn recognise(path: &Path) -> anyhow::Result<SourceKind> {

@@ -15,6 +15,7 @@ mod crash;
 mod deletes;
 mod export;
 mod import;
+mod import_bucket;
 mod manifest_forms;
 mod manifests;
 mod mount;

@@ -1,6 +1,6 @@
 //! `granary backup`, `restore` and `migrate`: an installation arrives elsewhere as it was.
 
-mod places;
+pub(crate) mod places;
 
 use std::{
     fs,

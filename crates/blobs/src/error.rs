@@ -59,6 +59,12 @@ pub enum StoreError {
         /// The object.
         key: ObjectKey,
     },
+    /// The object belongs to another registry.
+    #[error("object {key} belongs to another registry and is never written to")]
+    Foreign {
+        /// The object.
+        key: ObjectKey,
+    },
     /// The system refused.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -140,6 +146,7 @@ impl StoreError {
             | Self::Damaged { .. }
             | Self::Poisoned { .. }
             | Self::Superseded { .. }
+            | Self::Foreign { .. }
             | Self::Io(_) => false,
         }
     }

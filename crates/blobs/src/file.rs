@@ -102,6 +102,9 @@ impl BlobStore for FileStore {
         checkpoint: Checkpoint,
         _ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError> {
+        if key.foreign_path().is_some() {
+            return Err(StoreError::Foreign { key: key.clone() });
+        }
         let lease = self.leases.claim(key, self.patience).await?;
         let tail = Tail::new(Arc::clone(&self.tree), lease, checkpoint);
         if tail.offset() == 0 {
@@ -129,10 +132,20 @@ impl BlobStore for FileStore {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
-        let doomed = keys.to_vec();
+        let ours = |key: &&ObjectKey| key.foreign_path().is_none();
+        let doomed: Vec<_> = keys.iter().filter(ours).cloned().collect();
         let outcome = self.blocking(move |tree| tree.delete(&doomed)).await;
         self.leases.forgive(keys);
         outcome
+    }
+
+    async fn adopt_file(&self, key: &ObjectKey, file: &Path) -> Result<bool, StoreError> {
+        if key.foreign_path().is_some() {
+            return Err(StoreError::Foreign { key: key.clone() });
+        }
+        let (key, file) = (key.clone(), file.to_owned());
+        self.blocking(move |tree| tree.adopt(&key, &file)).await?;
+        Ok(true)
     }
 
     async fn list(

@@ -12,7 +12,7 @@ mod s3;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,9 +21,12 @@ use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 pub use error::{IoFailure, RemoteFailure, StoreError};
 pub use file::FileStore;
-pub use key::{ObjectKey, ObjectKeyError};
+pub use key::{FOREIGN, ObjectKey, ObjectKeyError};
 pub use memory::MemoryStore;
-pub use s3::{DEFAULT_BUDGET, DEFAULT_PARALLEL, LEAST_BUDGET, S3Config, S3Store, Secret};
+pub use s3::{
+    BucketReader, DEFAULT_BUDGET, DEFAULT_PARALLEL, FolderPage, LEAST_BUDGET, Named, S3Config,
+    S3Store, Secret,
+};
 
 /// The bytes of a read, in order. After an error nothing follows.
 pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, StoreError>> + Send>>;
@@ -93,6 +96,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// [`StoreError::Damaged`], a missing one [`StoreError::Missing`]. A key has one writer at a time: while
     /// another one lives the answer may be [`StoreError::Busy`]. An object that cannot be created may show only at
     /// the first write that is carried out or at the first sync.
+    ///
+    /// A key of another registry's object is [`StoreError::Foreign`].
     async fn append(
         &self,
         key: &ObjectKey,
@@ -109,7 +114,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The object's present length, or `None` if there is none.
     async fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
 
-    /// Removes the objects. Removing a missing one is success. After an error the others were still tried.
+    /// Removes the objects. Removing a missing one is success, and so is leaving a foreign one where it is. After an
+    /// error the others were still tried.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError>;
 
     /// Removes what a session that will never finish left under `key`; `state` is its last checkpoint's.
@@ -136,7 +142,22 @@ pub trait BlobStore: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Up to `limit` objects in key order, from the first behind `after`: for scrub and restore, never in a request.
+    /// Gives `file` a second name, `key`, durably, if the back end has files: both are the same bytes from then on, and
+    /// removing either name leaves the other. `false` if it has none.
+    ///
+    /// Only a regular file of the same file system can be given one; the last part of its path is never followed. It must
+    /// not be written to any more.
+    async fn adopt_file(&self, key: &ObjectKey, file: &Path) -> Result<bool, StoreError> {
+        let _ = (key, file);
+        Ok(false)
+    }
+
+    /// The bucket in which the objects lie, if they lie in one: with whatever others put into it.
+    fn bucket(&self) -> Option<BucketReader> {
+        None
+    }
+
+    /// Up to `limit` objects of ours in key order, from the first behind `after`: for scrub and restore, never in a request.
     async fn list(
         &self,
         after: Option<&ObjectKey>,

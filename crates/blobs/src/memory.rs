@@ -74,6 +74,9 @@ impl BlobStore for MemoryStore {
         checkpoint: Checkpoint,
         _ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError> {
+        if key.foreign_path().is_some() {
+            return Err(StoreError::Foreign { key: key.clone() });
+        }
         let mut contents = self.contents();
         let object = match contents.objects.get(key) {
             None if checkpoint.offset > 0 => return Err(StoreError::Missing { key: key.clone() }),

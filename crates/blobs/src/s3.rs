@@ -17,16 +17,19 @@
 //! that is not reserved yet, 64 at a time; its successor begins behind them, so the two never send the same part.
 //! Which parts make the object is said by whoever joins them.
 //!
-//! **Reads.** A stream that breaks is taken up where it was, of the same object ([`reader`]).
+//! **Reads.** A stream that breaks is taken up where it was, of the same object ([`reader`]). What another registry put
+//! into a bucket, this one or any other, is looked at as a tree of folders ([`browse`]).
 //!
 //! **Time.** Opening a connection, waiting for an answer and a stream that stands still have limits, and so has the
 //! number of attempts ([`config`]); nothing waits for ever.
 
+mod browse;
 mod bucket;
 mod budget;
 mod config;
 mod ending;
 mod failure;
+mod opening;
 mod part;
 mod reader;
 mod removal;
@@ -44,7 +47,7 @@ use granary_oci::ByteRange;
 use self::{
     bucket::Bucket,
     budget::Budget,
-    failure::{failed, failure, status},
+    failure::{failed, status},
     state::Multipart,
     writer::{S3Writer, Tools},
 };
@@ -52,6 +55,7 @@ use crate::{
     BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, RemoteFailure, StoreError,
 };
 
+pub use browse::{BucketReader, FolderPage, Named};
 pub use config::{DEFAULT_BUDGET, DEFAULT_PARALLEL, LEAST_BUDGET, S3Config, Secret};
 
 /// The most keys a server lists at a time.
@@ -79,57 +83,19 @@ impl S3Store {
                 client,
                 links,
                 name: config.bucket,
+                endpoint: config.endpoint,
                 prefix: config.prefix,
             }),
             budget: Budget::new(config.budget),
             parallel: config.parallel,
         };
-        store.probe().await?;
+        opening::probe(&store.bucket, "list, read, write and delete").await?;
         Ok(store)
     }
 
     /// Bytes of memory that parts take up now.
     pub fn in_use(&self) -> usize {
         self.budget.in_use()
-    }
-
-    /// Asks for one key, because the answer to this says why it failed; to a HEAD request it would not.
-    async fn probe(&self) -> Result<(), StoreError> {
-        let name = &self.bucket.name;
-        let answer = self
-            .bucket
-            .client
-            .list_objects_v2()
-            .bucket(name)
-            .prefix(&self.bucket.prefix)
-            .max_keys(1)
-            .send()
-            .await;
-        let Err(error) = answer else {
-            return Ok(());
-        };
-        let mut failure = failure("opening the bucket", None, &error);
-        let remedy = match (failure.code.as_deref(), failure.status) {
-            (Some("NoSuchBucket"), _) | (_, Some(404)) => {
-                format!("create bucket '{name}' or name another one")
-            }
-            (Some("InvalidAccessKeyId"), _) => "the access key is unknown there".to_owned(),
-            (Some("SignatureDoesNotMatch"), _) => {
-                "the secret key does not belong to the access key".to_owned()
-            }
-            (Some("AuthorizationHeaderMalformed" | "PermanentRedirect"), _) | (_, Some(301)) => {
-                "the region or the endpoint is not the bucket's".to_owned()
-            }
-            (_, Some(403)) => {
-                format!("allow the access key to list, read, write and delete in bucket '{name}'")
-            }
-            (_, None) => {
-                "check that the endpoint is right and that credentials can be found".to_owned()
-            }
-            _ => return Err(failure.into()),
-        };
-        failure.reason = format!("{} ({remedy})", failure.reason);
-        Err(failure.into())
     }
 
     /// Why an object that has no notes cannot be gone on with.
@@ -194,6 +160,9 @@ impl BlobStore for S3Store {
         checkpoint: Checkpoint,
         ledger: Arc<dyn Ledger>,
     ) -> Result<Box<dyn BlobWriter>, StoreError> {
+        if key.foreign_path().is_some() {
+            return Err(StoreError::Foreign { key: key.clone() });
+        }
         let multipart = match checkpoint.state.as_slice() {
             [] => None,
             state => Some(Multipart::decode(state).map_err(|error| {
@@ -234,10 +203,19 @@ impl BlobStore for S3Store {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
-        removal::delete(&self.bucket, keys).await
+        // Whoever asks for it: what another registry put there is never removed.
+        let ours = |key: &&ObjectKey| key.foreign_path().is_none();
+        if keys.iter().all(|key| ours(&key)) {
+            return removal::delete(&self.bucket, keys).await;
+        }
+        let keys: Vec<_> = keys.iter().filter(ours).cloned().collect();
+        removal::delete(&self.bucket, &keys).await
     }
 
     async fn abandon(&self, key: &ObjectKey, state: &[u8]) -> Result<(), StoreError> {
+        if key.foreign_path().is_some() {
+            return Ok(());
+        }
         removal::abandon(&self.bucket, key, state).await
     }
 
@@ -271,6 +249,10 @@ impl BlobStore for S3Store {
         Ok(Some(request.uri().to_owned()))
     }
 
+    fn bucket(&self) -> Option<BucketReader> {
+        Some(BucketReader::of(&self.bucket))
+    }
+
     async fn list(
         &self,
         after: Option<&ObjectKey>,
@@ -296,7 +278,7 @@ impl BlobStore for S3Store {
             keys.extend(
                 names
                     .filter_map(|name| name.strip_prefix(&prefix))
-                    .filter_map(|name| name.parse::<ObjectKey>().ok()),
+                    .filter_map(ObjectKey::own),
             );
             after = page
                 .contents()

@@ -44,6 +44,7 @@ pub async fn run(store: &dyn BlobStore) {
     .await;
     named("a missing object is missing", missing(store)).await;
     named("deleting is idempotent", delete_is_idempotent(store)).await;
+    named("foreign objects are left alone", foreign_objects(store)).await;
     named("lists come in pages and in order", list_pages(store)).await;
     named(
         "writers of different objects do not meet",
@@ -396,6 +397,26 @@ async fn delete_is_idempotent(store: &dyn BlobStore) -> Check {
     }
     assert_eq!(store.length(&keys[4]).await?, Some(100), "the others stay");
     Ok(())
+}
+
+/// Nothing is written under a foreign key; what is removed beside one goes, and a foreign object that is not there is
+/// missing like any other.
+async fn foreign_objects(store: &dyn BlobStore) -> Check {
+    let named = |name| ObjectKey::foreign(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let foreign = named("other/blobs/data");
+    for name in ["other/blobs/data", "data"] {
+        let foreign = named(name);
+        let refused = store.append(&foreign, start(), unsaved()).await;
+        assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{name}");
+    }
+    assert_eq!(store.length(&foreign).await?, None);
+    let unread = store.read(&foreign, whole(1)).await;
+    assert!(matches!(unread, Err(StoreError::Missing { .. })));
+    let own = ObjectKey::unique();
+    write(store, &own, &[noise(1, 10)]).await?;
+    store.delete(&[foreign.clone(), own.clone()]).await?;
+    assert_eq!(store.length(&own).await?, None);
+    store.abandon(&foreign, &[]).await
 }
 
 async fn list_pages(store: &dyn BlobStore) -> Check {

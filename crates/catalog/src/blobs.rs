@@ -8,6 +8,7 @@ use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
+    adopt::ours,
     cache::Touched,
     dialect::{self, Dialect, micros},
     repositories::create_repository,
@@ -374,7 +375,7 @@ async fn find_blob(write: &Write, digest: &Digest) -> Result<Option<ExistingBlob
     sql::one(&write.transaction, &find, [digest.to_bytes().into()]).await
 }
 
-/// Notes that an object is to be deleted from the store.
+/// Notes that an object is to be deleted from the store, if it is ours.
 pub(crate) async fn doom(
     write: &mut Write,
     key: Option<String>,
@@ -389,6 +390,7 @@ pub(crate) async fn doom_all(
     keys: Vec<String>,
     not_before: i64,
 ) -> Result<(), CatalogError> {
+    let keys: Vec<String> = keys.into_iter().filter_map(|key| ours(Some(key))).collect();
     for part in keys.chunks(sql::LIST) {
         let rows: Vec<String> = (2..part.len() + 2)
             .map(|key| format!("(${key}, $1)"))
@@ -411,7 +413,7 @@ pub(crate) async fn doom_unfinished(
     store_state: Option<Vec<u8>>,
     not_before: i64,
 ) -> Result<(), CatalogError> {
-    let Some(key) = key else { return Ok(()) };
+    let Some(key) = ours(key) else { return Ok(()) };
     let insert = "INSERT INTO doomed_objects (storage_key, not_before, store_state, unfinished) VALUES ($1, $2, $3, $4) \
                   ON CONFLICT (storage_key) DO NOTHING";
     let values = [

@@ -3,7 +3,7 @@
 use granary_oci::Digest;
 use sea_orm::FromQueryResult;
 
-use crate::{Catalog, CatalogError, sql};
+use crate::{Catalog, CatalogError, adopt::FOREIGN, sql};
 
 /// Something that keeps content from being collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Explanation {
     pub manifests: u64,
     /// Its bytes were found damaged and are not served.
     pub quarantined: bool,
+    /// Its object lies under this name in the bucket and belongs to another registry.
+    pub foreign: Option<String>,
     /// What keeps it.
     pub keepers: Vec<Keeper>,
 }
@@ -98,10 +100,26 @@ impl Catalog {
         Ok(Explanation {
             blob: blob.as_ref().map(|blob| sql::unsigned(blob.size)),
             manifests: manifests.len() as u64,
+            foreign: self.foreign_name(&key).await?,
             quarantined: blob.iter().chain(&manifests).any(|known| known.state != 0),
             keepers,
         })
     }
+}
+
+impl Catalog {
+    /// The name of a blob's object in the bucket, if that belongs to another registry.
+    async fn foreign_name(&self, digest: &[u8]) -> Result<Option<String>, CatalogError> {
+        let query = "SELECT storage_key FROM blobs WHERE digest = $1 AND storage_key IS NOT NULL";
+        let row: Option<Placed> = self.reads.one(query, [digest.to_vec().into()]).await?;
+        let name = |row: Placed| row.storage_key.strip_prefix(FOREIGN).map(str::to_owned);
+        Ok(row.and_then(name))
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Placed {
+    storage_key: String,
 }
 
 const QUERIES: [&str; 5] = [

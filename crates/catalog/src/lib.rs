@@ -5,6 +5,7 @@
 //!
 //! SQL is plain and runs on SQLite and PostgreSQL alike; what differs stands in [`dialect`].
 
+mod adopt;
 mod backoff;
 mod blobs;
 mod cache;
@@ -29,6 +30,7 @@ mod together;
 mod uploads;
 mod writer;
 
+pub use adopt::FOREIGN;
 pub use blobs::{BlobPlace, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;

@@ -245,6 +245,9 @@ pub(crate) async fn copy(
         progress,
     };
     objects.copy_all(&mut report).await?;
+    if !objects.shared {
+        objects.own_names().await?;
+    }
     if options.verify {
         progress.say("reading manifests and small blobs again");
         verify_rows(to.catalog, &mut report, progress).await?;

@@ -6,10 +6,14 @@
 mod adopt;
 mod archive;
 mod blobs;
+mod bucket;
 mod detect;
 mod folder;
+mod in_place;
 mod layout;
+mod own;
 mod report;
+mod request;
 mod source;
 mod tree;
 
@@ -17,9 +21,9 @@ use self::source::Source;
 use crate::{MovingError, Progress, Registry};
 
 pub use detect::recognise;
-pub use report::{
-    ImportReport, ImportRequest, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind,
-};
+pub use own::OwnershipReport;
+pub use report::{ImportReport, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind};
+pub use request::{BucketAccess, BucketAddress, BucketAddressError, ImportRequest, ImportSource};
 
 /// One import under way.
 struct Import<'a> {
@@ -29,18 +33,24 @@ struct Import<'a> {
     root: &'a str,
     kind: SourceKind,
     progress: &'a Progress,
+    /// Whether blobs stay where they are.
+    in_place: bool,
     report: ImportReport,
 }
 
 impl Registry {
-    /// Imports what lies at a path.
+    /// Imports what a source holds.
     pub async fn import(
         &self,
         request: ImportRequest,
         progress: &Progress,
     ) -> Result<ImportReport, MovingError> {
         progress.say("looking at the source");
-        let found = detect::open(&request.path).await?;
+        let own = match request.in_place {
+            true => self.in_place(&request.source)?,
+            false => None,
+        };
+        let found = detect::open(&request.source, own).await?;
         let mut report = ImportReport::new(found.kind, &request);
         for finding in found.refused {
             report.leave_out(finding);
@@ -51,13 +61,14 @@ impl Registry {
             root: found.root,
             kind: found.kind,
             progress,
+            in_place: request.in_place,
             report,
         };
         match found.kind {
             SourceKind::StorageTree => import.tree(request.repository.as_ref()).await?,
             SourceKind::Layout => {
                 let repository = request.repository.ok_or(MovingError::RepositoryNeeded)?;
-                import.layout(&request.path, &repository).await?;
+                import.layout(&request.source, &repository).await?;
             }
         }
         Ok(import.report)

@@ -34,8 +34,8 @@ pub use granary_catalog::{
     Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
 };
 pub use import::{
-    ImportReport, ImportRequest, ImportedBlobs, ImportedManifests, ImportedTags, SourceKind,
-    recognise,
+    BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,
+    ImportedBlobs, ImportedManifests, ImportedTags, OwnershipReport, SourceKind, recognise,
 };
 pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};

@@ -6,8 +6,9 @@ use granary_catalog::Explanation;
 use granary_oci::Digest;
 
 use crate::{
-    BackupReport, CollectionReport, CopyError, ExportReport, ExportRequest, ImportReport,
-    ImportRequest, MovingError, Registry, RegistryError, ScrubReport,
+    BackupReport, BucketAddress, CollectionReport, CopyError, ExportReport, ExportRequest,
+    ImportReport, ImportRequest, MovingError, OwnershipReport, Registry, RegistryError,
+    ScrubReport,
 };
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
@@ -36,6 +37,11 @@ pub enum Maintenance {
     },
     /// Take in what another registry or a tool stored.
     Import(ImportRequest),
+    /// Copy objects that belong to another registry to keys of our own.
+    TakeOwnership {
+        /// Those below this address only.
+        source: Option<BucketAddress>,
+    },
     /// Write a repository out.
     Export(ExportRequest),
 }
@@ -53,6 +59,8 @@ pub enum MaintenanceReport {
     Backup(BackupReport),
     /// Of an import.
     Import(ImportReport),
+    /// Of taking ownership.
+    TakeOwnership(OwnershipReport),
     /// Of an export.
     Export(ExportReport),
 }
@@ -144,6 +152,9 @@ impl Registry {
             )),
             Maintenance::Import(request) => Ok(MaintenanceReport::Import(
                 self.import(request, progress).await?,
+            )),
+            Maintenance::TakeOwnership { source } => Ok(MaintenanceReport::TakeOwnership(
+                self.take_ownership(source.as_ref(), progress).await?,
             )),
             Maintenance::Export(request) => Ok(MaintenanceReport::Export(
                 self.export(request, progress).await?,

@@ -21,7 +21,15 @@ pub enum MovingError {
         /// Why.
         source: io::Error,
     },
-    /// The path holds nothing that can be imported.
+    /// A bucket cannot be opened.
+    #[error("{address} cannot be read: {source}")]
+    Bucket {
+        /// Which one.
+        address: String,
+        /// Why.
+        source: granary_blobs::StoreError,
+    },
+    /// The source holds nothing that can be imported.
     #[error("{} is neither the storage of a registry nor an OCI image layout: {hint}", path.display())]
     NotRecognised {
         /// Where.
@@ -29,6 +37,9 @@ pub enum MovingError {
         /// What may help.
         hint: &'static str,
     },
+    /// Content cannot stay where it is.
+    #[error("{0}: what lies there can be imported without --in-place, which copies it")]
+    NotInPlace(String),
     /// A layout does not say which repository it belongs to.
     #[error("an image layout does not say where it belongs: name its repository with --repository")]
     RepositoryNeeded,

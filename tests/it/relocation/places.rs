@@ -9,13 +9,18 @@ use aws_sdk_s3::{
 use granary_testbed::{Minio, Postgres};
 
 /// An empty PostgreSQL database.
-pub(super) fn database() -> String {
+pub(crate) fn database() -> String {
     let url = Postgres::shared().unwrap().create_database().unwrap();
     format!("[database]\nurl = \"{url}\"\nmax_connections = 8\n")
 }
 
 /// An empty bucket.
-pub(super) async fn bucket() -> String {
+pub(crate) async fn bucket() -> String {
+    settings(&new_bucket().await)
+}
+
+/// The name of a new bucket.
+pub(crate) async fn new_bucket() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let server = Minio::shared().unwrap();
     let name = format!("granary-{}", NEXT.fetch_add(1, Ordering::SeqCst));
@@ -32,9 +37,22 @@ pub(super) async fn bucket() -> String {
             .build(),
     );
     client.create_bucket().bucket(&name).send().await.unwrap();
-    let (endpoint, region) = (server.endpoint(), server.region());
+    name
+}
+
+/// How a bucket is used.
+pub(crate) fn settings(name: &str) -> String {
+    let server = Minio::shared().unwrap();
+    let (access, secret) = (server.access_key(), server.secret_key());
     format!(
-        "[storage]\nkind = \"s3\"\n[storage.s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\nbucket = \"{name}\"\n\
-         access_key_id = \"{access}\"\nsecret_access_key = \"{secret}\"\npath_style = true\n"
+        "[storage]\nkind = \"s3\"\n{}bucket = \"{name}\"\naccess_key_id = \"{access}\"\nsecret_access_key = \"{secret}\"\n",
+        reached()
     )
+}
+
+/// How a bucket is reached; whoever does so must find credentials himself.
+pub(crate) fn reached() -> String {
+    let server = Minio::shared().unwrap();
+    let (endpoint, region) = (server.endpoint(), server.region());
+    format!("[storage.s3]\nendpoint = \"{endpoint}\"\nregion = \"{region}\"\npath_style = true\n")
 }

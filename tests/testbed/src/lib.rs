@@ -6,6 +6,7 @@
 //!
 //! Programs are looked for in PATH and then where `conformance/tools.sh` installs them.
 
+mod distribution;
 mod error;
 mod http;
 mod nginx;
@@ -18,6 +19,7 @@ mod shared;
 mod tools;
 mod toxiproxy;
 
+pub use distribution::Distribution;
 pub use error::TestbedError;
 pub use nginx::Nginx;
 pub use ports::free as free_port;

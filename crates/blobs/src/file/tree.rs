@@ -104,6 +104,26 @@ impl Tree {
         }
     }
 
+    /// Gives `file` the name of an object beside its own.
+    pub(super) fn adopt(&self, key: &ObjectKey, file: &Path) -> Result<(), StoreError> {
+        let path = self.path(key);
+        // Does not follow a link in the last part: what is looked at afterwards is what got the name.
+        fs::hard_link(file, &path).map_err(StoreError::io("linking a file to", &path))?;
+        let settle = || {
+            if !fs::symlink_metadata(&path)?.is_file() {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            // Whoever wrote it may not have synced it.
+            File::open(&path)?.sync_all()?;
+            self.sync_name(key)
+        };
+        settle().map_err(|error| {
+            // Should this fail too, it is a stranger.
+            let _ = fs::remove_file(&path);
+            StoreError::io("adopting", &path)(error)
+        })
+    }
+
     /// Makes the name of a new object durable.
     pub(super) fn sync_name(&self, key: &ObjectKey) -> io::Result<()> {
         sync_directory(&self.root.join(key.prefix()))

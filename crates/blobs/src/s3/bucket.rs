@@ -41,6 +41,7 @@ pub(super) struct Bucket {
     pub(super) client: Client,
     pub(super) links: Client,
     pub(super) name: String,
+    pub(super) endpoint: Option<String>,
     pub(super) prefix: String,
 }
 
@@ -94,7 +95,10 @@ pub(super) enum Joined {
 impl Bucket {
     /// The full name of an object.
     pub(super) fn path(&self, key: &ObjectKey) -> String {
-        format!("{}blobs/{key}", self.prefix)
+        match key.foreign_path() {
+            Some(path) => path.to_owned(),
+            None => format!("{}blobs/{key}", self.prefix),
+        }
     }
 
     /// The object's description, or `None` if there is no object.

@@ -53,6 +53,40 @@ pub(super) async fn stream(
     Ok(Box::pin(stream::try_unfold(Some(reading), next)))
 }
 
+/// Streams a whole object of a length that is not known before; with that length. `None` if there is no such object.
+pub(super) async fn whole(
+    bucket: &Arc<Bucket>,
+    key: &ObjectKey,
+) -> Result<Option<(u64, BlobStream)>, StoreError> {
+    let answer = bucket
+        .client
+        .get_object()
+        .bucket(&bucket.name)
+        .key(bucket.path(key))
+        .send()
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) if status(&error) == Some(404) => return Ok(None),
+        Err(error) => return Err(failed(ACTION, Some(key))(error)),
+    };
+    let length = answer.content_length().and_then(|n| u64::try_from(n).ok());
+    let length = length.ok_or_else(|| {
+        let reason = "the server did not say how long it is".to_owned();
+        StoreError::from(RemoteFailure::new(ACTION, Some(key), reason))
+    })?;
+    let reading = length.checked_sub(1).map(|last| Reading {
+        bucket: Arc::clone(bucket),
+        key: key.clone(),
+        body: answer.body,
+        etag: answer.e_tag,
+        rest: ByteRange { first: 0, last },
+        failures: 0,
+    });
+    let stream = stream::try_unfold(reading, next);
+    Ok(Some((length, Box::pin(stream))))
+}
+
 /// Asks for `range`; the object must have ETag `etag`, if that is known.
 async fn open(
     bucket: &Bucket,

@@ -1,6 +1,7 @@
 //! The store in a bucket, on two real servers of different make.
 #![expect(clippy::expect_used, reason = "helpers of tests")]
 
+mod browsing;
 mod faults;
 mod habits;
 mod opening;

@@ -291,10 +291,18 @@ impl Catalog {
     ) -> Result<Vec<CopyItem>, CatalogError> {
         let query = "SELECT id, digest, size, storage_key, state FROM blobs \
                      WHERE id > $1 AND storage_key IS NOT NULL ORDER BY id LIMIT $2";
-        let rows: Vec<ItemRow> = self
-            .reads
-            .all(query, [after.into(), signed(limit).into()])
-            .await?;
+        self.items(query, [after.into(), signed(limit).into()])
+            .await
+    }
+
+    /// What a query for blobs and their objects finds.
+    pub(crate) async fn items(
+        &self,
+        query: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<Vec<CopyItem>, CatalogError> {
+        let values: Vec<Value> = values.into_iter().collect();
+        let rows: Vec<ItemRow> = self.reads.all(query, values).await?;
         let item = |row: ItemRow| {
             Ok(CopyItem {
                 id: row.id,

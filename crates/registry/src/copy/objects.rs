@@ -69,6 +69,34 @@ impl Objects<'_> {
         }
     }
 
+    /// Has the target's rows name the copies of foreign objects. Last of all, so that a copy that goes on still knows
+    /// where in the source they lie.
+    pub(super) async fn own_names(&self) -> Result<(), CopyError> {
+        let mut after = 0;
+        loop {
+            let page = self.to.catalog.foreign_blobs(after, "", PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = last.id;
+            let mut rows = Vec::with_capacity(page.len());
+            for item in page {
+                let own = self.target_of(&key_of(&item)?).as_str().to_owned();
+                rows.push((item.id, item.key, own));
+            }
+            self.to.catalog.rename_objects(rows).await?;
+        }
+    }
+
+    /// Where in the target an object lies: what belongs to another registry there is ours here, unless both stores are
+    /// one.
+    fn target_of(&self, source: &ObjectKey) -> ObjectKey {
+        match source.foreign_path() {
+            Some(_) if !self.shared => source.stand_in(),
+            _ => source.clone(),
+        }
+    }
+
     async fn note(
         &self,
         item: CopyItem,
@@ -128,15 +156,8 @@ impl Objects<'_> {
     }
 
     async fn copy_one(&self, item: &CopyItem) -> Result<Outcome, CopyError> {
-        let key: ObjectKey = item
-            .key
-            .parse()
-            .map_err(
-                |error: granary_blobs::ObjectKeyError| CatalogError::Damaged {
-                    table: "blobs",
-                    problem: error.to_string(),
-                },
-            )?;
+        let source = key_of(item)?;
+        let key = self.target_of(&source);
         let there = self
             .to
             .store
@@ -147,7 +168,7 @@ impl Objects<'_> {
             self.progress.advance(item.size);
             return Ok(Outcome::Present);
         }
-        match self.from.length(&key).await.map_err(CopyError::Source)? {
+        match self.from.length(&source).await.map_err(CopyError::Source)? {
             None => return Ok(Outcome::Missing),
             Some(length) if length != item.size => {
                 return Ok(Outcome::Damaged(format!(
@@ -168,7 +189,7 @@ impl Objects<'_> {
             let abandoned = self.to.store.abandon(&key, &[]).await;
             abandoned.map_err(CopyError::Target)?;
         }
-        let problem = match self.transfer(&key, item).await {
+        let problem = match self.transfer(&source, &key, item).await {
             Ok(actual) if actual != item.digest => format!("its bytes hash to {actual}"),
             Ok(_) if self.verify && !self.is_good(&key, item).await? => {
                 return Err(CopyError::Target(StoreError::Damaged {
@@ -191,7 +212,12 @@ impl Objects<'_> {
     }
 
     /// Writes the object into the target and says what its bytes hash to.
-    async fn transfer(&self, key: &ObjectKey, item: &CopyItem) -> Result<Digest, CopyError> {
+    async fn transfer(
+        &self,
+        source: &ObjectKey,
+        key: &ObjectKey,
+        item: &CopyItem,
+    ) -> Result<Digest, CopyError> {
         let algorithm = item.digest.algorithm();
         let start = Checkpoint::start(Hasher::new(Some(algorithm)));
         let ledger = Arc::new(Unsaved);
@@ -201,7 +227,7 @@ impl Objects<'_> {
             let range = ByteRange { first: 0, last };
             let mut stream = self
                 .from
-                .read(key, range)
+                .read(source, range)
                 .await
                 .map_err(CopyError::Source)?;
             while let Some(piece) = stream.next().await {
@@ -240,6 +266,16 @@ impl Objects<'_> {
         let actual = hasher.digest(algorithm);
         Ok(actual.ok_or_else(|| no_hash(algorithm))? == item.digest)
     }
+}
+
+fn key_of(item: &CopyItem) -> Result<ObjectKey, CopyError> {
+    let key = item.key.parse();
+    Ok(key.map_err(
+        |error: granary_blobs::ObjectKeyError| CatalogError::Damaged {
+            table: "blobs",
+            problem: error.to_string(),
+        },
+    )?)
 }
 
 fn no_hash(algorithm: Algorithm) -> CopyError {

@@ -28,6 +28,7 @@ pub(super) enum Outcome {
     Held,
     Mounted,
     Copied(u64),
+    InPlace(u64),
     /// It is not in the source, and need not be.
     Absent,
     LeftOut(String, &'static str),
@@ -61,7 +62,10 @@ impl Import<'_> {
         }
         let mut came = Vec::with_capacity(outcomes.len());
         for (digest, outcome) in outcomes {
-            let new = matches!(outcome, Outcome::Mounted | Outcome::Copied(_));
+            let new = matches!(
+                outcome,
+                Outcome::Mounted | Outcome::Copied(_) | Outcome::InPlace(_)
+            );
             if new && self.kind == SourceKind::StorageTree && !linked.contains(&digest) {
                 self.note_unlinked(repository, &digest);
             }
@@ -79,6 +83,10 @@ impl Import<'_> {
             Outcome::Copied(bytes) => {
                 blobs.copied += 1;
                 blobs.bytes += bytes;
+            }
+            Outcome::InPlace(bytes) => {
+                blobs.in_place += 1;
+                blobs.in_place_bytes += bytes;
             }
             Outcome::Absent => return false,
             Outcome::LeftOut(why, remedy) => {
@@ -116,13 +124,16 @@ impl Import<'_> {
             Err(error) => return Ok(unreadable(&error)),
         };
         if self.report.dry_run {
-            return Ok(Outcome::Copied(content.length));
+            return Ok(match self.stays(&content) {
+                true => Outcome::InPlace(content.length),
+                false => Outcome::Copied(content.length),
+            });
         }
         if trusted && self.mount(repository, digest).await? {
             return Ok(Outcome::Mounted);
         }
         if trusted || !registry.is_stored(digest).await? {
-            return self.copy(repository, digest, content).await;
+            return self.bring(repository, digest, content).await;
         }
         // Without the source's word, only who has the bytes may have what another repository holds.
         match self.hash(content, digest).await {
@@ -134,7 +145,7 @@ impl Import<'_> {
             return Ok(Outcome::Mounted);
         }
         match self.source.open(&self.blob_path(digest)).await {
-            Ok(content) => self.copy(repository, digest, content).await,
+            Ok(content) => self.bring(repository, digest, content).await,
             Err(error) => Ok(unreadable(&error)),
         }
     }
@@ -149,7 +160,24 @@ impl Import<'_> {
             .await
     }
 
-    async fn hash(&self, mut content: Content, digest: &Digest) -> io::Result<Digest> {
+    /// Whether a blob stays where it is. Small ones go into the catalog, as they always do.
+    fn stays(&self, content: &Content) -> bool {
+        self.in_place && content.length > self.registry.parts.rules.inline_max as u64
+    }
+
+    async fn bring(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        content: Content,
+    ) -> Result<Outcome, RegistryError> {
+        match self.stays(&content) {
+            true => self.leave_in_place(repository, digest, content).await,
+            false => self.copy(repository, digest, content).await,
+        }
+    }
+
+    pub(super) async fn hash(&self, mut content: Content, digest: &Digest) -> io::Result<Digest> {
         let mut hasher = Hasher::new(Some(digest.algorithm()));
         while let Some(piece) = content.pieces.next().await {
             let piece = piece?;
@@ -222,11 +250,11 @@ impl Import<'_> {
     }
 }
 
-fn damaged(actual: &Digest) -> Outcome {
+pub(super) fn damaged(actual: &Digest) -> Outcome {
     Outcome::LeftOut(format!("its bytes hash to {actual}"), PULL_AGAIN)
 }
 
-fn unreadable(error: &ReadError) -> Outcome {
+pub(super) fn unreadable(error: &ReadError) -> Outcome {
     let remedy = match error {
         ReadError::Link => "put the file itself where the link is, such as with cp -rL",
         _ => PULL_AGAIN,

@@ -1,15 +1,19 @@
-//! What a path holds.
+//! What a source holds.
 
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+use granary_blobs::BucketReader;
 
 use super::{
     archive::TarSource,
+    bucket::BucketSource,
     folder::FolderSource,
     report::SourceKind,
+    request::{BucketAccess, BucketAddress, ImportSource},
     source::{EntryKind, ReadError, Source, read},
 };
 use crate::{MovingError, left_out::Finding};
@@ -26,14 +30,41 @@ pub(super) struct Recognised {
 
 /// Says what `path` holds, if it is something that can be imported.
 pub async fn recognise(path: &Path) -> Result<SourceKind, MovingError> {
-    Ok(open(path).await?.kind)
+    Ok(open_path(path).await?.kind)
 }
 
-pub(super) async fn open(path: &Path) -> Result<Recognised, MovingError> {
-    let unreadable = |source: io::Error| MovingError::Unreadable {
-        path: path.to_owned(),
-        source,
+/// Opens a source; a bucket by `own` if that is it.
+pub(super) async fn open(
+    source: &ImportSource,
+    own: Option<BucketReader>,
+) -> Result<Recognised, MovingError> {
+    match source {
+        ImportSource::Path(path) => open_path(path).await,
+        ImportSource::Bucket(address, access) => open_bucket(address, access, own).await,
+    }
+}
+
+async fn open_bucket(
+    address: &BucketAddress,
+    access: &BucketAccess,
+    own: Option<BucketReader>,
+) -> Result<Recognised, MovingError> {
+    let reader = match own {
+        Some(own) => Ok(own),
+        None => BucketReader::open(access.config(address)).await,
     };
+    let reader = reader.map_err(|source| MovingError::Bucket {
+        address: address.to_string(),
+        source,
+    })?;
+    let source = BucketSource::new(reader, address);
+    let at = || PathBuf::from(address.to_string());
+    let hint = "below its prefix there must be 'oci-layout' or 'docker/registry/v2/repositories'; prefixes end where folders \
+                would, and keys count in every letter";
+    recognised(Box::new(source), Vec::new(), at, || hint).await
+}
+
+async fn open_path(path: &Path) -> Result<Recognised, MovingError> {
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || -> io::Result<(Box<dyn Source>, _)> {
         if owned.is_dir() {
@@ -45,23 +76,35 @@ pub(super) async fn open(path: &Path) -> Result<Recognised, MovingError> {
     let opened = opened
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::Interrupted.into()));
-    let (source, refused) = opened.map_err(unreadable)?;
-    let (kind, root) = match look(&*source).await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            return Err(MovingError::NotRecognised {
-                path: path.to_owned(),
-                hint: hint(path),
-            });
-        }
-        Err(error) => return Err(unreadable(io::Error::other(error))),
-    };
-    Ok(Recognised {
-        kind,
+    let (source, refused) = opened.map_err(|source| MovingError::Unreadable {
+        path: path.to_owned(),
         source,
-        root,
-        refused,
-    })
+    })?;
+    recognised(source, refused, || path.to_owned(), || hint(path)).await
+}
+
+async fn recognised(
+    source: Box<dyn Source>,
+    refused: Vec<Finding>,
+    at: impl Fn() -> PathBuf,
+    hint: impl Fn() -> &'static str,
+) -> Result<Recognised, MovingError> {
+    match look(&*source).await {
+        Ok(Some((kind, root))) => Ok(Recognised {
+            kind,
+            source,
+            root,
+            refused,
+        }),
+        Ok(None) => Err(MovingError::NotRecognised {
+            path: at(),
+            hint: hint(),
+        }),
+        Err(error) => Err(MovingError::Unreadable {
+            path: at(),
+            source: io::Error::other(error),
+        }),
+    }
 }
 
 async fn look(source: &dyn Source) -> Result<Option<(SourceKind, &'static str)>, ReadError> {

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::source::{Content, ENTRIES, Entry, EntryKind, ReadError, Source, pieces};
+use super::source::{Content, ENTRIES, Entry, EntryKind, Place, ReadError, Source, pieces};
 
 /// A folder; paths are looked up below its open handle, one name at a time.
 pub(super) struct FolderSource {
@@ -66,6 +66,18 @@ impl Source for FolderSource {
             Ok(Content {
                 length,
                 pieces: pieces(Arc::new(File::from(file)), 0, length),
+            })
+        })
+        .await
+    }
+
+    async fn place(&self, path: &str) -> Result<Place, ReadError> {
+        let path = path.to_owned();
+        self.blocking(move |root| {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            Ok(Place::File {
+                folder: descend(root, parent)?,
+                name: name.to_owned(),
             })
         })
         .await

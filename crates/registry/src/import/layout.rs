@@ -6,11 +6,11 @@
 //! blobs/<algorithm>/<hex>    manifests and blobs
 //! ```
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use granary_oci::{Digest, RepositoryName, Tag};
 
-use super::{Import, adopt::Adoption, source::read};
+use super::{Import, adopt::Adoption, request::ImportSource, source::read};
 use crate::{
     MovingError,
     left_out::{Finding, Kind},
@@ -38,11 +38,11 @@ impl Import<'_> {
     /// Imports a layout into `repository`.
     pub(super) async fn layout(
         &mut self,
-        path: &Path,
+        source: &ImportSource,
         repository: &RepositoryName,
     ) -> Result<(), MovingError> {
         let damaged = |problem: String| MovingError::Layout {
-            path: path.join("index.json"),
+            path: source.join("index.json"),
             problem,
         };
         let text = read(self.source, "index.json", INDEX).await;

@@ -1,10 +1,9 @@
 //! What an import came to.
 
-use std::path::PathBuf;
-
+use super::request::ImportRequest;
 use crate::left_out::{Finding, Findings};
 
-/// What a path holds.
+/// What a source holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
@@ -14,17 +13,6 @@ pub enum SourceKind {
     Layout,
 }
 
-/// What is to be imported.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ImportRequest {
-    /// A folder or a tar archive.
-    pub path: PathBuf,
-    /// Where a layout goes; what stands before the names of a storage tree.
-    pub repository: Option<granary_oci::RepositoryName>,
-    /// Only look.
-    pub dry_run: bool,
-}
-
 /// Blobs of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ImportedBlobs {
@@ -32,6 +20,10 @@ pub struct ImportedBlobs {
     pub copied: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Read, compared with their digest, and left where they are.
+    pub in_place: u64,
+    /// Their bytes.
+    pub in_place_bytes: u64,
     /// Already stored for another repository.
     pub mounted: u64,
     /// Already in the repository.
@@ -63,8 +55,8 @@ pub struct ImportedTags {
 pub struct ImportReport {
     /// What was found.
     pub kind: SourceKind,
-    /// Where.
-    pub path: PathBuf,
+    /// Where: a path, or the address of a bucket.
+    pub path: String,
     /// Whether it was only looked at.
     pub dry_run: bool,
     /// Repositories that were looked at.
@@ -85,7 +77,7 @@ impl ImportReport {
     pub(super) fn new(kind: SourceKind, request: &ImportRequest) -> Self {
         Self {
             kind,
-            path: request.path.clone(),
+            path: request.source.to_string(),
             dry_run: request.dry_run,
             repositories: 0,
             blobs: ImportedBlobs::default(),

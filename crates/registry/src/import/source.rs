@@ -1,9 +1,10 @@
 //! Where an import reads from.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::BoxStream};
+use granary_blobs::ObjectKey;
 
 /// What an entry of a folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,16 @@ pub(crate) struct Entry {
 pub(crate) struct Content {
     pub(crate) length: u64,
     pub(crate) pieces: BoxStream<'static, io::Result<Bytes>>,
+}
+
+/// Where a file lies, for a store that may leave it there.
+pub(crate) enum Place {
+    /// In an open folder, under this name.
+    File { folder: OwnedFd, name: String },
+    /// In a bucket.
+    Object(ObjectKey),
+    /// In something else.
+    Nowhere,
 }
 
 /// Why something cannot be read.
@@ -57,6 +68,12 @@ pub(crate) trait Source: Send + Sync {
 
     /// Opens a regular file.
     async fn open(&self, path: &str) -> Result<Content, ReadError>;
+
+    /// Where a file lies, whether it is there or not.
+    async fn place(&self, path: &str) -> Result<Place, ReadError> {
+        let _ = path;
+        Ok(Place::Nowhere)
+    }
 }
 
 /// The whole of a small file.

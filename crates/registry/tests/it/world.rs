@@ -90,13 +90,26 @@ impl World {
 
     /// Objects that lie in the store.
     pub(crate) fn objects(&self) -> usize {
-        let prefixes = std::fs::read_dir(self.folder.path().join("blobs")).unwrap();
-        let folders = prefixes
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.is_dir());
-        folders
-            .map(|path| std::fs::read_dir(path).unwrap().count())
-            .sum()
+        self.keys().len()
+    }
+
+    /// Their keys.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        let root = self.folder.path().join("blobs");
+        let prefixes = std::fs::read_dir(&root).unwrap();
+        let folders = prefixes.map(|entry| entry.unwrap().path());
+        let files = folders
+            .filter(|path| path.is_dir())
+            .flat_map(|path| std::fs::read_dir(path).unwrap())
+            .map(|entry| entry.unwrap().path());
+        let key = |path: std::path::PathBuf| {
+            path.strip_prefix(&root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
+        files.map(key).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The same promises on a real PostgreSQL, and those that only several processes can break.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../it/bucket.rs"]
+mod bucket;
 #[path = "../it/cache.rs"]
 mod cache;
 mod chatty;
@@ -11,6 +13,8 @@ mod disconnects;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
+#[path = "../it/import/mod.rs"]
+mod import;
 #[path = "../it/model/mod.rs"]
 mod model;
 #[path = "../it/races.rs"]

@@ -5,46 +5,17 @@ use std::fs;
 use granary_oci::Digest;
 use granary_registry::{Kind, Rules};
 
-use super::source::{
-    Image, Tree, descriptor, import, index, kinds, layer_link, referrer, revision_link, tag_link,
+use super::{
+    case::{Case, GONE, R, UNTAGGED, WHOLE},
+    source::{
+        Image, Tree, descriptor, import, index, kinds, layer_link, referrer, revision_link,
+        tag_link,
+    },
 };
 use crate::{
+    bucket::everywhere,
     gate::together,
     world::{World, content, no_grace, pull, resolve},
-};
-
-/// What must come of a damage to the image `bad`.
-struct Case {
-    name: &'static str,
-    damage: fn(&Tree, &Image),
-    /// Kinds that are left out, each with a part of the reason.
-    left_out: &'static [(Kind, &'static str)],
-    /// The same for notes.
-    notes: &'static [(Kind, &'static str)],
-    /// Whether the tag is served nevertheless.
-    tag: bool,
-    /// Whether the manifest is, by its digest.
-    manifest: bool,
-}
-
-const R: &str = "team/app/web";
-
-const GONE: Case = Case {
-    name: "",
-    damage: |_, _| {},
-    left_out: &[],
-    notes: &[],
-    tag: false,
-    manifest: false,
-};
-const WHOLE: Case = Case {
-    tag: true,
-    manifest: true,
-    ..GONE
-};
-const UNTAGGED: Case = Case {
-    manifest: true,
-    ..GONE
 };
 
 fn layer(image: &Image) -> Digest {
@@ -363,72 +334,34 @@ const FOLDERS: &[Case] = &[
     },
 ];
 
-async fn check(case: &Case) {
-    let tree = Tree::new();
-    let good = Image::new(1);
-    let bad = Image::new(2);
-    tree.image(R, "good", &good);
-    tree.image(R, "bad", &bad);
-    (case.damage)(&tree, &bad);
-    let world = World::new(Rules {
-        inline_max: 64,
-        ..no_grace()
-    })
-    .await;
-    let registry = &world.registry;
-    let report = import(registry, tree.folder.path(), None).await;
-    for (found, expected) in [
-        (&report.left_out, case.left_out),
-        (&report.notes, case.notes),
-    ] {
-        let found = kinds(found);
-        let same = found.len() == expected.len()
-            && found
-                .iter()
-                .zip(expected)
-                .all(|(found, expected)| found.0 == expected.0 && found.1.contains(expected.1));
-        assert!(same, "{}: {found:#?} instead of {expected:#?}", case.name);
-    }
-    let tagged = resolve(registry, R, "bad").await;
-    assert_eq!(tagged.is_ok(), case.tag, "{}: {tagged:?}", case.name);
-    let by_digest = resolve(registry, R, &bad.digest().to_string()).await;
-    assert_eq!(
-        by_digest.is_ok(),
-        case.manifest,
-        "{}: {by_digest:?}",
-        case.name
-    );
-    if case.manifest {
-        for blob in [&bad.config, &bad.layer] {
-            let pulled = pull(registry, R, &Digest::sha256(blob)).await;
-            assert_eq!(pulled.as_ref(), Some(blob), "{}", case.name);
-        }
-    }
-    if case.name != "missing revisions folder" {
-        assert_eq!(
-            resolve(registry, R, "good").await.unwrap().payload,
-            good.manifest
-        );
-    }
-    // A second run leaves out the same and copies nothing.
-    let again = import(registry, tree.folder.path(), None).await;
-    assert_eq!(again.left_out, report.left_out, "{}", case.name);
-    assert_eq!(
-        (
-            again.blobs.copied,
-            again.manifests.stored,
-            again.tags.created
-        ),
-        (0, 0, 0),
-        "{}",
-        case.name
-    );
-}
-
 async fn check_all(cases: &[Case]) {
     let _turn = together();
     for case in cases {
-        check(case).await;
+        case.check(None).await;
+    }
+}
+
+/// What a bucket cannot hold: links, and a folder in the place of a file.
+const OF_FILES: [&str; 4] = [
+    "a folder where the bytes should be",
+    "a link that leads out, where the bytes should be",
+    "a link that leads out, where a repository should be",
+    "a link among the revisions",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_damaged_in_a_bucket() {
+    let _turn = together();
+    for bucket in everywhere().await {
+        for (number, case) in [MANIFESTS, TAGS, BLOBS, FOLDERS]
+            .concat()
+            .iter()
+            .enumerate()
+        {
+            if !OF_FILES.contains(&case.name) {
+                case.check(Some(&bucket.below(number))).await;
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use granary_oci::Digest;
 use granary_registry::{
-    Findings, ImportReport, ImportRequest, Kind, MovingError, Progress, Registry,
+    Findings, ImportReport, ImportRequest, ImportSource, Kind, MovingError, Progress, Registry,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -242,24 +242,52 @@ impl Layout {
 
 pub(crate) async fn try_import(
     registry: &Registry,
-    path: &Path,
+    source: impl Into<Place>,
     repository: Option<&str>,
     dry_run: bool,
 ) -> Result<ImportReport, MovingError> {
+    try_import_as(registry, source, repository, dry_run, false).await
+}
+
+pub(crate) async fn try_import_as(
+    registry: &Registry,
+    source: impl Into<Place>,
+    repository: Option<&str>,
+    dry_run: bool,
+    in_place: bool,
+) -> Result<ImportReport, MovingError> {
     let request = ImportRequest {
-        path: path.to_owned(),
+        source: source.into().0,
         repository: repository.map(world::name),
         dry_run,
+        in_place,
     };
     registry.import(request, &Progress::silent()).await
 }
 
 pub(crate) async fn import(
     registry: &Registry,
-    path: &Path,
+    source: impl Into<Place>,
     repository: Option<&str>,
 ) -> ImportReport {
-    try_import(registry, path, repository, false).await.unwrap()
+    try_import(registry, source, repository, false)
+        .await
+        .unwrap()
+}
+
+/// Where an import reads from, in the short forms of tests.
+pub(crate) struct Place(pub(crate) ImportSource);
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
+    fn from(path: &P) -> Self {
+        Self(ImportSource::Path(path.as_ref().to_owned()))
+    }
+}
+
+impl From<ImportSource> for Place {
+    fn from(source: ImportSource) -> Self {
+        Self(source)
+    }
 }
 
 /// Kinds of what was found, with why, in the order they came.

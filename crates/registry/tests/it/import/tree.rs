@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Repositories that share a layer, an index of two images, a referrer of one of them, and names of several parts.
-fn whole() -> (Tree, Vec<(&'static str, &'static str, Digest)>) {
+pub(super) fn whole() -> (Tree, Vec<(&'static str, &'static str, Digest)>) {
     let tree = Tree::new();
     let shared = content(9, 100_000);
     let mut tags = Vec::new();

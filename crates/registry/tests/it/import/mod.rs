@@ -4,7 +4,11 @@
     reason = "each test has a thread and a runtime of its own; the guard keeps others from setting failpoints"
 )]
 
+mod buckets;
+mod case;
 mod damage;
+mod foreign;
+mod in_place;
 mod layout;
 pub(crate) mod source;
 mod tree;

@@ -128,6 +128,18 @@ impl Parts {
     }
 }
 
+/// Waits for a database that starts later than this process, as it may where all start at once.
+///
+/// What no waiting mends, such as a wrong password, is an error at once.
+pub async fn await_database(config: &Config) -> anyhow::Result<()> {
+    if let DatabaseUrl::Postgres(url) = &config.database.url {
+        granary_catalog::reach_postgres(&url.expose(), DATABASE_PATIENCE)
+            .await
+            .with_context(|| format!("the database {url} cannot be used"))?;
+    }
+    Ok(())
+}
+
 async fn open_catalog(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Catalog> {
     let path = match &config.database.url {
         DatabaseUrl::Postgres(url) => {
@@ -249,6 +261,9 @@ fn folder_of(path: &Path) -> &Path {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
+
+/// How long a server waits for its database when it starts; an orchestrator then starts it again.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far the clock of an S3 server may be behind ours.
 const CLOCKS: Duration = Duration::from_secs(5);

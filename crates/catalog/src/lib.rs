@@ -20,6 +20,7 @@ mod leases;
 mod manifests;
 mod memory;
 mod put_manifest;
+mod reach;
 mod repositories;
 mod schema;
 mod session;
@@ -41,6 +42,7 @@ pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
+pub use reach::reach_postgres;
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{

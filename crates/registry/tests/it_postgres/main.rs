@@ -15,6 +15,7 @@ mod gate;
 mod model;
 #[path = "../it/races.rs"]
 mod races;
+mod reach;
 mod replicas;
 mod schema;
 #[path = "../it/sessions.rs"]

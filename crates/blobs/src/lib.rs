@@ -35,7 +35,7 @@ pub struct Checkpoint {
     pub offset: u64,
     /// The hash of exactly these bytes, ready for more.
     pub hasher: Hasher,
-    /// The back end's own notes: empty on a filesystem and in memory.
+    /// The back end's own notes: empty in memory, and on a filesystem that one process uses.
     pub state: Vec<u8>,
     /// The last bytes before `offset`, if they are too few for the back end to hold; whoever keeps the checkpoint
     /// keeps them. Empty on a filesystem and in memory.
@@ -118,6 +118,16 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn abandon(&self, key: &ObjectKey, state: &[u8]) -> Result<(), StoreError> {
         let _ = state;
         self.delete(std::slice::from_ref(key)).await
+    }
+
+    /// With which notes an object of a fresh key takes over the bytes of `key`, when an upload session goes on at a
+    /// checkpoint with the notes `state`. `None`, the usual answer, means that `key` itself is gone on with.
+    ///
+    /// Where nothing keeps an overtaken writer from writing to an object, its successor needs another one. The caller
+    /// appends to that with the same checkpoint and the new notes; the former object is the back end's to remove.
+    fn successor(&self, key: &ObjectKey, state: &[u8]) -> Option<Vec<u8>> {
+        let _ = (key, state);
+        None
     }
 
     /// The notes of a checkpoint that is gone back to, given those of a later one: what was used since stays used.

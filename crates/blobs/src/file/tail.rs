@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Seek as _, SeekFrom, Write as _},
+    io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _},
     path::PathBuf,
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use fail::fail_point;
 
 use super::{
     leases::Lease,
-    tree::{Tree, missing_or},
+    tree::{Tree, again_if_stale, missing_or},
 };
 use crate::{Checkpoint, ObjectKey, StoreError};
 
@@ -66,7 +66,9 @@ impl Target {
 }
 
 impl Tail {
-    pub(super) fn new(tree: Arc<Tree>, lease: Lease, checkpoint: Checkpoint) -> Box<Self> {
+    pub(super) fn new(tree: Arc<Tree>, lease: Lease, mut checkpoint: Checkpoint) -> Box<Self> {
+        // What it gives out is synced, and there is nothing to note of a file that nobody writes to.
+        checkpoint.state = Vec::new();
         let path = tree.path(lease.key());
         let nameless = checkpoint.offset == 0;
         let target = Arc::new(Target { tree, lease, path });
@@ -103,6 +105,36 @@ impl Tail {
         Ok(self)
     }
 
+    /// Makes the file now, of the bytes that `origin` holds up to the checkpoint, and syncs it.
+    ///
+    /// The system shares or copies the bytes by itself where it can; none of them pass through here then.
+    pub(super) fn copied(mut self: Box<Self>, origin: &ObjectKey) -> Result<Box<Self>, StoreError> {
+        let tree = Arc::clone(&self.target.tree);
+        let length = self.checkpoint.offset;
+        let source = tree.open_object(origin)?;
+        let (free, reserve) = (tree.free()?, tree.reserve());
+        if free < reserve.saturating_add(length) {
+            return Err(StoreError::Full { free, reserve });
+        }
+        let mut file = self.create()?;
+        let copied = io::copy(&mut source.take(length), &mut file)
+            .map_err(|error| self.target.failed("copying to", error))?;
+        if copied != length {
+            return Err(StoreError::Damaged {
+                key: origin.clone(),
+                expected: length,
+                found: copied,
+            });
+        }
+        fail_point!("blobs::copied", |_| Err(self
+            .target
+            .failed("copying to", rustix::io::Errno::IO.into())));
+        self.file = Some(Arc::new(file));
+        self.nameless = true;
+        self.sync()?;
+        Ok(self)
+    }
+
     fn open(&mut self) -> Result<Arc<File>, StoreError> {
         if let Some(file) = &self.file {
             return Ok(Arc::clone(file));
@@ -128,9 +160,8 @@ impl Tail {
 
     fn reopen(&mut self) -> Result<File, StoreError> {
         let Target { path, .. } = &*self.target;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(path)
+        let open = || OpenOptions::new().write(true).open(path);
+        let mut file = again_if_stale(open)
             .map_err(|error| missing_or("opening", path, self.target.key(), error))?;
         let found = file
             .metadata()

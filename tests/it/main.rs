@@ -25,6 +25,7 @@ mod ranges;
 mod referrers;
 mod relocation;
 mod scrub;
+mod shared_folder;
 mod smuggling;
 mod swaps;
 mod tags;

@@ -37,7 +37,8 @@ use self::{
     writer::FileWriter,
 };
 use crate::{
-    BlobStore, BlobStream, BlobWriter, Checkpoint, IoFailure, Ledger, ObjectKey, StoreError,
+    BlobStore, BlobStream, BlobWriter, Checkpoint, IoFailure, Ledger, ObjectKey, OperationFigures,
+    StoreError, figures::Operation,
 };
 
 /// How long `append` waits for the writer before it to end: a dropped writer may still be in a sync.
@@ -217,20 +218,24 @@ impl BlobStore for FileStore {
             Some(file) => file,
             None => {
                 let key = key.clone();
-                self.blocking(move |tree| tree.open_object(&key)).await?
+                self.blocking(move |tree| tree.counted(Operation::Read, || tree.open_object(&key)))
+                    .await?
             }
         };
-        reader::stream(file, self.tree.path(key), key, range, &self.buffers)
+        reader::stream(file, &self.tree, key, range, &self.buffers)
     }
 
     async fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
         let key = key.clone();
-        self.blocking(move |tree| tree.length(&key)).await
+        self.blocking(move |tree| tree.counted(Operation::Look, || tree.length(&key)))
+            .await
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
         let doomed = keys.to_vec();
-        let outcome = self.blocking(move |tree| tree.delete(&doomed)).await;
+        let outcome = self
+            .blocking(move |tree| tree.counted(Operation::Delete, || tree.delete(&doomed)))
+            .await;
         self.leases.forgive(keys);
         outcome
     }
@@ -241,14 +246,20 @@ impl BlobStore for FileStore {
         limit: usize,
     ) -> Result<Vec<ObjectKey>, StoreError> {
         let after = after.cloned();
-        self.blocking(move |tree| tree.list(after.as_ref(), limit))
-            .await
+        self.blocking(move |tree| {
+            tree.counted(Operation::List, || tree.list(after.as_ref(), limit))
+        })
+        .await
     }
 
     async fn identity(&self, fresh: &str) -> Result<String, StoreError> {
         let (fresh, shared) = (fresh.to_owned(), self.shared);
         self.blocking(move |tree| tree.identity(&fresh, shared))
             .await
+    }
+
+    fn figures(&self) -> Vec<OperationFigures> {
+        self.tree.figures().read()
     }
 
     async fn admit(&self) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 //! object's bytes: they go to their final place from the first byte.
 
 mod error;
+mod figures;
 mod file;
 mod key;
 mod memory;
@@ -20,6 +21,7 @@ use futures_util::Stream;
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 pub use error::{IoFailure, RemoteFailure, StoreError};
+pub use figures::OperationFigures;
 pub use file::FileStore;
 pub use key::{ObjectKey, ObjectKeyError};
 pub use memory::MemoryStore;
@@ -155,6 +157,11 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Reads the store's identity, writing `fresh` durably if it has none yet.
     async fn identity(&self, fresh: &str) -> Result<String, StoreError>;
+
+    /// What became of the store's dealings with its disk or server, for metrics; nothing where there is neither.
+    fn figures(&self) -> Vec<OperationFigures> {
+        Vec::new()
+    }
 
     /// [`StoreError::Full`] when an upload must not start or go on.
     async fn admit(&self) -> Result<(), StoreError>;

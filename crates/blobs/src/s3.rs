@@ -31,6 +31,7 @@ mod part;
 mod reader;
 mod removal;
 mod state;
+mod watch;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -46,10 +47,12 @@ use self::{
     budget::Budget,
     failure::{failed, failure, status},
     state::Multipart,
+    watch::Watch,
     writer::{S3Writer, Tools},
 };
 use crate::{
-    BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, RemoteFailure, StoreError,
+    BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, OperationFigures,
+    RemoteFailure, StoreError, figures::Figures,
 };
 
 pub use config::{DEFAULT_BUDGET, DEFAULT_PARALLEL, LEAST_BUDGET, S3Config, Secret};
@@ -62,6 +65,7 @@ pub struct S3Store {
     bucket: Arc<Bucket>,
     budget: Arc<Budget>,
     parallel: usize,
+    figures: Arc<Figures>,
 }
 
 impl S3Store {
@@ -73,7 +77,8 @@ impl S3Store {
                 "{budget} bytes of memory for parts are too few: {LEAST_BUDGET} are needed"
             )));
         }
-        let (client, links) = config.clients().await?;
+        let figures = Arc::default();
+        let (client, links) = config.clients(Watch(Arc::clone(&figures))).await?;
         let store = Self {
             bucket: Arc::new(Bucket {
                 client,
@@ -83,6 +88,7 @@ impl S3Store {
             }),
             budget: Budget::new(config.budget),
             parallel: config.parallel,
+            figures,
         };
         store.probe().await?;
         Ok(store)
@@ -334,6 +340,10 @@ impl BlobStore for S3Store {
             let reason = "it was written but is not there".to_owned();
             RemoteFailure::new("reading the store's identity", None, reason).into()
         })
+    }
+
+    fn figures(&self) -> Vec<OperationFigures> {
+        self.figures.read()
     }
 
     async fn admit(&self) -> Result<(), StoreError> {

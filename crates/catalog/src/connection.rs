@@ -9,7 +9,7 @@ use crate::{
     memory::{Memory, SharedContent},
     schema,
     sql::{self, Reads},
-    writer::{Write, Writer},
+    writer::{Connected, Write, Writer},
 };
 
 /// Connections of a SQLite catalog that read at the same time.
@@ -121,6 +121,11 @@ impl Catalog {
     /// Transactions committed since the start; each is one sync of the log, however many writes it held.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
+    }
+
+    /// How the connections for changes to a PostgreSQL catalog stand; `None` on SQLite.
+    pub fn connections(&self) -> Option<Connected> {
+        self.writer.connections()
     }
 
     /// The setting `name`, set to `fresh` if there is none yet.

@@ -49,3 +49,4 @@ pub use session::{
     ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload, Unsent,
 };
 pub use tags::{Precondition, TagAt};
+pub use writer::Connected;

@@ -14,7 +14,7 @@ use super::{
     leases::Lease,
     tree::{Tree, again_if_stale, missing_or},
 };
-use crate::{Checkpoint, ObjectKey, StoreError};
+use crate::{Checkpoint, ObjectKey, StoreError, figures::Operation};
 
 /// The object being written. Whoever may still touch the file holds it, and the lease with it.
 pub(super) struct Target {
@@ -43,7 +43,9 @@ impl Target {
 
     /// Syncs the data of `file`, condemning the object if that fails.
     pub(super) fn sync(&self, file: &File) -> Result<(), StoreError> {
-        sync_data(file).map_err(|error| self.failed_sync(error))
+        self.tree.counted(Operation::Sync, || {
+            sync_data(file).map_err(|error| self.failed_sync(error))
+        })
     }
 
     fn failed_sync(&self, error: io::Error) -> StoreError {
@@ -188,7 +190,9 @@ impl Tail {
             slices.push(IoSlice::new(piece));
         }
         self.dirty |= !pieces.is_empty();
-        write_all(&file, &mut slices).map_err(|error| self.target.failed("writing", error))
+        self.target.tree.counted(Operation::Write, || {
+            write_all(&file, &mut slices).map_err(|error| self.target.failed("writing", error))
+        })
     }
 
     /// Makes everything written durable, and the object's name.

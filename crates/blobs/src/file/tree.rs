@@ -14,11 +14,15 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use fail::fail_point;
 
-use crate::{ObjectKey, StoreError};
+use crate::{
+    ObjectKey, StoreError,
+    figures::{Figures, Operation, Outcome},
+};
 
 const STORE_ID: &str = "store-id";
 const STORE_ID_DRAFT: &str = "store-id.new";
@@ -29,6 +33,7 @@ pub(super) struct Tree {
     /// The root, open: to look things up below it and to ask for free space.
     directory: File,
     reserve: u64,
+    figures: Figures,
 }
 
 impl Tree {
@@ -62,11 +67,34 @@ impl Tree {
             root,
             directory,
             reserve,
+            figures: Figures::default(),
         })
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Does `job`, and counts it by how it ends.
+    pub(super) fn counted<T>(
+        &self,
+        operation: Operation,
+        job: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let since = Instant::now();
+        let done = job();
+        let outcome = match &done {
+            Ok(_) => Outcome::Ok,
+            Err(StoreError::Missing { .. }) => Outcome::Missing,
+            Err(StoreError::Full { .. }) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.figures.count(operation, outcome, since.elapsed(), 0);
+        done
     }
 
     pub(super) fn directory(&self) -> &File {

@@ -82,7 +82,7 @@ class Metrics:
         check(len(self.names) > 10 and len(self.routes) > 5, "the metrics cannot be found in the sources")
 
     def read(self, text):
-        self.labels |= set(re.findall(r'\("(http_[a-z_]+)",', text))
+        self.labels |= set(re.findall(r'\("(http_[a-z_]+|operation|outcome)",', text))
         for found in re.finditer(r'"((?:http_server|granary|process)_[a-z0-9_]+)"', text):
             kind = re.search(r"MetricType::(\w+)", text[found.end() :])
             kinds = [kind.group(1)] if kind and kind.group(1) in SUFFIXES else list(SUFFIXES)

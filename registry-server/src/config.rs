@@ -342,6 +342,13 @@ impl Config {
                 "access_key_id and secret_access_key go together; without both, the environment's credentials are used",
             ));
         }
+        if storage.kind == StorageKind::Fs && storage.fs.shared && !self.database.url.is_shared() {
+            return Err(self.conflict(
+                "storage.fs.shared",
+                "replicas that share a folder share the catalog too, and SQLite belongs to one process; \
+                 set database.url to postgres://..., or leave storage.fs.shared out",
+            ));
+        }
         if storage.kind == StorageKind::Memory && self.database.url.is_shared() {
             return Err(self.conflict(
                 "storage.kind",

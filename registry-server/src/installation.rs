@@ -39,7 +39,7 @@ impl DataLock {
     pub fn take(folder: &Path) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
-        let file = lock_file(&folder.join("lock"))?;
+        let file = lock_file(&folder.join("lock"), Share::None)?;
         Ok(file.map(|file| Self {
             folder: folder.to_owned(),
             _file: file,
@@ -47,11 +47,29 @@ impl DataLock {
     }
 }
 
-/// Locks `path` for this process, making it if needed; `None` if another process holds it.
-fn lock_file(path: &Path) -> anyhow::Result<Option<File>> {
-    let file =
-        File::create(path).with_context(|| format!("{} cannot be opened", path.display()))?;
-    match file.try_lock() {
+/// With whom a lock is held.
+#[derive(Clone, Copy)]
+enum Share {
+    None,
+    /// All that share it as well.
+    All,
+}
+
+/// Locks `path`, making it if needed; `None` if another process holds it and does not share it so.
+fn lock_file(path: &Path, share: Share) -> anyhow::Result<Option<File>> {
+    // NFS gives a shared lock only on what is open for reading, and the other kind on what is open for writing.
+    let opened = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let file = opened.with_context(|| format!("{} cannot be opened", path.display()))?;
+    let locked = match share {
+        Share::None => file.try_lock(),
+        Share::All => file.try_lock_shared(),
+    };
+    match locked {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
@@ -128,6 +146,18 @@ impl Parts {
     }
 }
 
+/// Waits for a database that starts later than this process, as it may where all start at once.
+///
+/// What no waiting mends, such as a wrong password, is an error at once.
+pub async fn await_database(config: &Config) -> anyhow::Result<()> {
+    if let DatabaseUrl::Postgres(url) = &config.database.url {
+        granary_catalog::reach_postgres(&url.expose(), DATABASE_PATIENCE)
+            .await
+            .with_context(|| format!("the database {url} cannot be used"))?;
+    }
+    Ok(())
+}
+
 async fn open_catalog(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Catalog> {
     let path = match &config.database.url {
         DatabaseUrl::Postgres(url) => {
@@ -141,12 +171,13 @@ async fn open_catalog(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<
     prepare_database(&path)
         .with_context(|| format!("the folder of {} cannot be made", path.display()))?;
     // The database may lie outside the data folder, and its cache is exact only if nobody else writes to it.
-    let locked = lock_file(&path.with_added_extension("lock"))?.with_context(|| {
-        format!(
-            "another process uses the database {}: stop it first",
-            path.display()
-        )
-    })?;
+    let locked =
+        lock_file(&path.with_added_extension("lock"), Share::None)?.with_context(|| {
+            format!(
+                "another process uses the database {}: stop it first",
+                path.display()
+            )
+        })?;
     locks.push(locked);
     let catalog = Catalog::open_sqlite(&path)
         .await
@@ -160,20 +191,14 @@ async fn open_store(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Bo
     match config.storage.kind {
         StorageKind::Memory => Ok(Box::new(MemoryStore::default())),
         StorageKind::Fs => {
-            let root = &config.storage.fs.root;
-            let store = FileStore::open(root, config.storage.fs.reserve)
-                .with_context(|| format!("the blob store {} cannot be opened", root.display()))?;
+            let fs = &config.storage.fs;
             if config.database.url.is_shared() {
-                // Writers of one object are kept apart within a process only.
-                let locked = lock_file(&root.with_added_extension("lock"))?.with_context(|| {
-                    format!(
-                        "another process uses the blob folder {}: several replicas need storage.kind = \"s3\"",
-                        root.display()
-                    )
-                })?;
-                locks.push(locked);
+                locks.push(lock_blobs(fs)?);
             }
-            Ok(Box::new(store))
+            let store = FileStore::open(&fs.root, fs.reserve).with_context(|| {
+                format!("the blob store {} cannot be opened", fs.root.display())
+            })?;
+            Ok(Box::new(if fs.shared { store.shared() } else { store }))
         }
         StorageKind::S3 => {
             let s3 = &config.storage.s3;
@@ -183,6 +208,28 @@ async fn open_store(config: &Config, locks: &mut Vec<File>) -> anyhow::Result<Bo
             })?))
         }
     }
+}
+
+/// Locks a folder of blobs whose catalog other processes may use as well: for this process, or for all that share it. The
+/// lock lies in the folder, because what lies beside it need not be the same for all who mount it.
+fn lock_blobs(fs: &config::FsConfig) -> anyhow::Result<File> {
+    let root = &fs.root;
+    std::fs::create_dir_all(root)
+        .with_context(|| format!("the blob folder {} cannot be made", root.display()))?;
+    let share = if fs.shared { Share::All } else { Share::None };
+    lock_file(&root.join("lock"), share)?.with_context(|| {
+        let root = root.display();
+        if fs.shared {
+            format!(
+                "a process without storage.fs.shared = true uses the blob folder {root}: stop it, and set the key in all that use the folder"
+            )
+        } else {
+            format!(
+                "another process uses the blob folder {root}: several replicas need storage.fs.shared = true in each of them, \
+                 or storage.kind = \"s3\""
+            )
+        }
+    })
 }
 
 fn bucket(config: &config::S3Config) -> granary_blobs::S3Config {
@@ -249,6 +296,9 @@ fn folder_of(path: &Path) -> &Path {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
+
+/// How long a server waits for its database when it starts; an orchestrator then starts it again.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How far the clock of an S3 server may be behind ours.
 const CLOCKS: Duration = Duration::from_secs(5);

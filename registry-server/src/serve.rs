@@ -20,7 +20,7 @@ use crate::{
     drain::{self, Drain},
     edge::{Edge, EdgeOptions},
     health::{self, Health},
-    installation::{DataLock, Installation},
+    installation::{DataLock, Installation, await_database},
     listener::Listener,
     metrics::Metrics,
     registry_metrics::RegistryMetrics,
@@ -52,8 +52,12 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
     let installation = runtime.block_on(async {
         // The first process of a container ignores a signal that nobody listens to, and a database may be waited for.
         let mut stop = signal(SignalKind::terminate())?;
+        let opening = async {
+            await_database(&config).await?;
+            Installation::open(&config, lock).await
+        };
         tokio::select! {
-            opened = Installation::open(&config, lock) => opened,
+            opened = opening => opened,
             _ = stop.recv() => anyhow::bail!("SIGTERM came while the back ends were opened"),
         }
     })?;

@@ -4,6 +4,7 @@
 //! wrote is shown when its test fails.
 
 mod answer;
+mod bucket;
 mod command;
 mod content;
 mod raw;
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::{
     answer::{Answer, Request},
+    bucket::Bucket,
     command::{Ran, granary, run},
     content::{
         CONFIG, DOCKER_LIST, DOCKER_MANIFEST, EMPTY, IMAGE, INDEX, Image, LAYER, artifact,

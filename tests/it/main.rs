@@ -26,6 +26,7 @@ mod ranges;
 mod referrers;
 mod relocation;
 mod scrub;
+mod shared_folder;
 mod smuggling;
 mod swaps;
 mod tags;

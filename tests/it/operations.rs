@@ -1,10 +1,11 @@
 //! What an operator sees: health, metrics, request ids, and the way out.
 
+use granary_testbed::Postgres;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::harness::{
-    Raw, TestServer, eventually, granary, image, noise, request_head, run, sha256,
+    Bucket, Raw, TestServer, eventually, granary, image, noise, request_head, run, sha256,
 };
 
 #[tokio::test]
@@ -78,6 +79,79 @@ async fn metrics_have_the_names_of_opentelemetry() {
         !text.contains("operate") && !text.contains("secret-tag"),
         "{text}"
     );
+}
+
+/// The figure of a metric with exactly these labels, 0 if it does not show.
+async fn labelled(server: &TestServer, series: &str) -> u64 {
+    let body = server.get("/metrics").await.is(200).body;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let mut figures = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    figures.next().map_or(0, |figure| figure.parse().unwrap())
+}
+
+#[tokio::test]
+async fn the_work_of_the_disk_is_counted() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("operate/disk", &noise(1 << 20, 1)).await;
+    let series = |operation, outcome| {
+        format!("granary_store_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")
+    };
+    assert!(labelled(&server, &series("write", "ok")).await >= 1);
+    assert!(labelled(&server, &series("sync", "ok")).await >= 1);
+    assert_eq!(labelled(&server, &series("sync", "failed")).await, 0);
+    let slow = "granary_store_request_duration_seconds_bucket{le=\"+Inf\",operation=\"sync\"}";
+    let count = "granary_store_request_duration_seconds_count{operation=\"sync\"}";
+    assert_eq!(
+        labelled(&server, slow).await,
+        labelled(&server, count).await
+    );
+    for file in server.objects() {
+        std::fs::remove_file(file).unwrap();
+    }
+    server
+        .get(&format!("/v2/operate/disk/blobs/{digest}"))
+        .await
+        .is(404);
+    assert_eq!(labelled(&server, &series("read", "missing")).await, 1);
+    // Nothing on the way waits for PostgreSQL here.
+    assert_eq!(
+        labelled(&server, "granary_catalog_write_connections_max").await,
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_fails_shows_in_the_metrics() {
+    let bucket = Bucket::behind_a_proxy().await;
+    let url = Postgres::shared().unwrap().create_database().unwrap();
+    let server = bucket
+        .settings(TestServer::builder().env("GRANARY_DATABASE__URL", url))
+        .start()
+        .await;
+    let digest = server.push_blob("operate/s3", &noise(1 << 20, 1)).await;
+    let blob = format!("/v2/operate/s3/blobs/{digest}");
+    server.get(&blob).await.is(200);
+    let series = |operation, outcome| {
+        format!("granary_store_requests_total{{operation=\"{operation}\",outcome=\"{outcome}\"}}")
+    };
+    let retries = "granary_store_retries_total{operation=\"read\"}";
+    for (operation, outcome) in [("write", "ok"), ("read", "ok"), ("list", "ok")] {
+        let counted = labelled(&server, &series(operation, outcome)).await;
+        assert!(counted >= 1, "{operation} {outcome}");
+    }
+    assert_eq!(labelled(&server, &series("read", "failed")).await, 0);
+    assert_eq!(labelled(&server, retries).await, 0);
+    assert_eq!(
+        labelled(&server, "granary_catalog_write_connections_max").await,
+        10
+    );
+
+    bucket.cut();
+    assert!(server.get(&blob).await.status >= 500);
+    assert_eq!(labelled(&server, &series("read", "failed")).await, 1);
+    assert!(labelled(&server, retries).await >= 1);
 }
 
 #[tokio::test]

@@ -141,13 +141,14 @@ impl StoreError {
         match self {
             Self::Remote(failure) => failure.transient,
             Self::Busy { .. } | Self::Unsaved { .. } => true,
+            // A whole file system may answer so for a moment; it says nothing about the object.
+            Self::Io(failure) => failure.source.kind() == io::ErrorKind::StaleNetworkFileHandle,
             Self::Missing { .. }
             | Self::Full { .. }
             | Self::Damaged { .. }
             | Self::Poisoned { .. }
             | Self::Superseded { .. }
-            | Self::Foreign { .. }
-            | Self::Io(_) => false,
+            | Self::Foreign { .. } => false,
         }
     }
 

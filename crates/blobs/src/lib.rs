@@ -5,6 +5,7 @@
 //! object's bytes: they go to their final place from the first byte.
 
 mod error;
+mod figures;
 mod file;
 mod key;
 mod memory;
@@ -20,6 +21,7 @@ use futures_util::Stream;
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 pub use error::{IoFailure, RemoteFailure, StoreError};
+pub use figures::OperationFigures;
 pub use file::FileStore;
 pub use key::{FOREIGN, ObjectKey, ObjectKeyError};
 pub use memory::MemoryStore;
@@ -38,7 +40,7 @@ pub struct Checkpoint {
     pub offset: u64,
     /// The hash of exactly these bytes, ready for more.
     pub hasher: Hasher,
-    /// The back end's own notes: empty on a filesystem and in memory.
+    /// The back end's own notes: empty in memory, and on a filesystem that one process uses.
     pub state: Vec<u8>,
     /// The last bytes before `offset`, if they are too few for the back end to hold; whoever keeps the checkpoint
     /// keeps them. Empty on a filesystem and in memory.
@@ -126,6 +128,16 @@ pub trait BlobStore: Send + Sync + 'static {
         self.delete(std::slice::from_ref(key)).await
     }
 
+    /// With which notes an object of a fresh key takes over the bytes of `key`, when an upload session goes on at a
+    /// checkpoint with the notes `state`. `None`, the usual answer, means that `key` itself is gone on with.
+    ///
+    /// Where nothing keeps an overtaken writer from writing to an object, its successor needs another one. The caller
+    /// appends to that with the same checkpoint and the new notes; the former object is the back end's to remove.
+    fn successor(&self, key: &ObjectKey, state: &[u8]) -> Option<Vec<u8>> {
+        let _ = (key, state);
+        None
+    }
+
     /// The notes of a checkpoint that is gone back to, given those of a later one: what was used since stays used.
     fn rewound(&self, before: &[u8], later: &[u8]) -> Vec<u8> {
         let _ = later;
@@ -166,6 +178,11 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Reads the store's identity, writing `fresh` durably if it has none yet.
     async fn identity(&self, fresh: &str) -> Result<String, StoreError>;
+
+    /// What became of the store's dealings with its disk or server, for metrics; nothing where there is neither.
+    fn figures(&self) -> Vec<OperationFigures> {
+        Vec::new()
+    }
 
     /// [`StoreError::Full`] when an upload must not start or go on.
     async fn admit(&self) -> Result<(), StoreError>;

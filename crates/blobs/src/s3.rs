@@ -34,6 +34,7 @@ mod part;
 mod reader;
 mod removal;
 mod state;
+mod watch;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -49,10 +50,12 @@ use self::{
     budget::Budget,
     failure::{failed, status},
     state::Multipart,
+    watch::Watch,
     writer::{S3Writer, Tools},
 };
 use crate::{
-    BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, RemoteFailure, StoreError,
+    BlobStore, BlobStream, BlobWriter, Checkpoint, Ledger, ObjectKey, OperationFigures,
+    RemoteFailure, StoreError, figures::Figures,
 };
 
 pub use browse::{BucketReader, FolderPage, Named};
@@ -66,6 +69,7 @@ pub struct S3Store {
     bucket: Arc<Bucket>,
     budget: Arc<Budget>,
     parallel: usize,
+    figures: Arc<Figures>,
 }
 
 impl S3Store {
@@ -77,7 +81,8 @@ impl S3Store {
                 "{budget} bytes of memory for parts are too few: {LEAST_BUDGET} are needed"
             )));
         }
-        let (client, links) = config.clients().await?;
+        let figures = Arc::default();
+        let (client, links) = config.clients(Watch(Arc::clone(&figures))).await?;
         let store = Self {
             bucket: Arc::new(Bucket {
                 client,
@@ -88,6 +93,7 @@ impl S3Store {
             }),
             budget: Budget::new(config.budget),
             parallel: config.parallel,
+            figures,
         };
         opening::probe(&store.bucket, "list, read, write and delete").await?;
         Ok(store)
@@ -316,6 +322,10 @@ impl BlobStore for S3Store {
             let reason = "it was written but is not there".to_owned();
             RemoteFailure::new("reading the store's identity", None, reason).into()
         })
+    }
+
+    fn figures(&self) -> Vec<OperationFigures> {
+        self.figures.read()
     }
 
     async fn admit(&self) -> Result<(), StoreError> {

@@ -61,8 +61,8 @@ async fn named(name: &str, check: impl Future<Output = Check>) {
     }
 }
 
-/// Bytes in which every place looks different, other ones for each seed.
-fn noise(seed: u64, length: usize) -> Bytes {
+/// `length` bytes in which every place looks different, other ones for each seed.
+pub fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut bytes = BytesMut::with_capacity(length + 8);
     while bytes.len() < length {

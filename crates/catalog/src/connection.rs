@@ -11,7 +11,7 @@ use crate::{
     sql::{self, Reads},
     tags::TagLookup,
     together::Together,
-    writer::{Write, Writer},
+    writer::{Connected, Write, Writer},
 };
 
 /// Connections of a SQLite catalog that read at the same time.
@@ -130,6 +130,11 @@ impl Catalog {
     /// Transactions committed since the start; each is one sync of the log, however many writes it held.
     pub fn commits(&self) -> u64 {
         self.writer.commits()
+    }
+
+    /// How the connections for changes to a PostgreSQL catalog stand; `None` on SQLite.
+    pub fn connections(&self) -> Option<Connected> {
+        self.writer.connections()
     }
 
     /// The setting `name`, set to `fresh` if there is none yet.

@@ -12,6 +12,14 @@ pub enum CatalogError {
     /// The database did not answer in time.
     #[error("the database did not answer in time")]
     Silent,
+    /// The server cannot be used, as a plain connection showed.
+    #[error("{problem}; {remedy}")]
+    Unreachable {
+        /// What is wrong, with host, port and database.
+        problem: String,
+        /// What helps.
+        remedy: &'static str,
+    },
     /// A row holds what this version cannot read.
     #[error("a row of '{table}' cannot be read: {problem}")]
     Damaged {

@@ -21,6 +21,7 @@ mod leases;
 mod manifests;
 mod memory;
 mod put_manifest;
+mod reach;
 mod repositories;
 mod schema;
 mod session;
@@ -44,6 +45,7 @@ pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
+pub use reach::reach_postgres;
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{
@@ -51,3 +53,4 @@ pub use session::{
     UploadStanding,
 };
 pub use tags::{Precondition, TagAt};
+pub use writer::Connected;

@@ -1,5 +1,7 @@
 //! Bringing a database to the schema that this version needs (decision 21).
 
+use std::time::Duration;
+
 use granary_migrations::{Migrator, RELEASE};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, FromQueryResult};
 use sea_orm_migration::MigratorTrait;
@@ -7,6 +9,7 @@ use sea_orm_migration::MigratorTrait;
 use crate::{
     CatalogError,
     dialect::{self, Dialect},
+    reach::reach_postgres,
     sql,
 };
 
@@ -48,6 +51,9 @@ struct Setting {
 /// Only one process at a time migrates; any number that no other part of Granary uses.
 const MIGRATION_LOCK: i64 = 0x6772_616e_6172_7901;
 
+/// How long a server that is away is waited for where nobody decided to wait longer.
+const MOMENT: Duration = Duration::from_secs(3);
+
 /// Reads where the schema of `url` stands, and changes nothing.
 pub async fn schema_status(url: &str) -> Result<SchemaStatus, CatalogError> {
     let (connection, dialect) = look(url).await?;
@@ -71,6 +77,7 @@ pub async fn schema_up(url: &str) -> Result<SchemaStatus, CatalogError> {
 /// One connection to `url`.
 pub(crate) async fn look(url: &str) -> Result<(DatabaseConnection, Dialect), CatalogError> {
     let (options, dialect) = if url.starts_with("postgres") {
+        reach_postgres(url, MOMENT).await?;
         (dialect::postgres_options(url, 1), Dialect::Postgres)
     } else {
         (dialect::sqlite_options(url, 1), Dialect::Sqlite)
@@ -80,6 +87,7 @@ pub(crate) async fn look(url: &str) -> Result<(DatabaseConnection, Dialect), Cat
 
 /// Migrates a PostgreSQL database, one process at a time.
 pub(crate) async fn prepare_shared(url: &str) -> Result<(), CatalogError> {
+    reach_postgres(url, MOMENT).await?;
     // One connection, so that the lock is held by the connection that migrates and goes with it.
     let connection = Database::connect(dialect::postgres_options(url, 1)).await?;
     // Another process may take long to migrate, and a change of a large table as well.

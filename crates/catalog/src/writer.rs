@@ -44,6 +44,17 @@ pub(crate) struct Writer {
     commits: Arc<AtomicU64>,
 }
 
+/// How connections to a PostgreSQL server stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Connections that somebody holds now.
+    pub in_use: u64,
+    /// Connections that may be held.
+    pub most: u64,
+    /// Changes that wait for one.
+    pub waiting: u64,
+}
+
 enum Way {
     Grouped(sqlite::Grouped),
     Each(postgres::Each),
@@ -73,6 +84,14 @@ impl Writer {
             Arc::clone(&commits),
         )?);
         Ok(Self { way, commits })
+    }
+
+    /// How the connections for changes stand; `None` where there is one, as on SQLite.
+    pub(crate) fn connections(&self) -> Option<Connected> {
+        match &self.way {
+            Way::Grouped(_) => None,
+            Way::Each(writer) => Some(writer.connections()),
+        }
     }
 
     /// How many transactions were committed so far.

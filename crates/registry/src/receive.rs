@@ -182,13 +182,13 @@ impl Receiver {
     }
 
     /// Goes on with an object. One that holds nothing yet is begun anew under a fresh key, because an earlier writer in
-    /// another process may still be writing to the former one.
+    /// another process may still be writing to the former one; for one that holds bytes the store knows whether to.
     async fn reopen(&mut self, row: &StoredUpload) -> Result<(), RegistryError> {
         let session = Arc::clone(&self.row);
         let Place::Inline { hasher, .. } = &self.place else {
             return Ok(());
         };
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             offset: row.received,
             hasher: (**hasher).clone(),
             state: row.store_state.clone(),
@@ -196,7 +196,15 @@ impl Receiver {
         };
         let holds_nothing = row.store_state.is_empty() && row.unsent.len() as u64 == row.received;
         let key = match &self.key {
-            Some(key) if !holds_nothing => key.clone(),
+            Some(key) if !holds_nothing => {
+                match session.parts.store.successor(key, &row.store_state) {
+                    None => key.clone(),
+                    Some(state) => {
+                        checkpoint.state = state;
+                        ObjectKey::unique()
+                    }
+                }
+            }
             former => session.fresh_key(former.clone()).await?,
         };
         let writer = session.append(&key, checkpoint).await?;

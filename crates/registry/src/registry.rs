@@ -133,6 +133,11 @@ impl Registry {
         &self.parts.catalog
     }
 
+    /// What became of the store's dealings with its disk or server.
+    pub fn store_figures(&self) -> Vec<granary_blobs::OperationFigures> {
+        self.parts.store.figures()
+    }
+
     /// Tells the processes that share the catalog that this one lives, until the future is dropped.
     pub async fn beat_forever(&self, version: &'static str) {
         let parts = &self.parts;

@@ -110,7 +110,7 @@ impl Registry {
                         Ok(actual) => actual,
                         // A server that does not answer says nothing about the bytes.
                         Err(RegistryError::Store(error))
-                            if !matches!(error, StoreError::Remote(_)) =>
+                            if !matches!(error, StoreError::Remote(_)) && !error.is_transient() =>
                         {
                             return Ok(Some(error.to_string()));
                         }

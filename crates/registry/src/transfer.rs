@@ -111,7 +111,12 @@ impl Transfer {
             });
         }
         self.registry.parts.store.admit().await?;
-        let mut receiver = Receiver::resume(&self.registry.parts, &self.id, &self.row).await?;
+        // Taking over from a writer that may still be alive may mean to copy what it wrote.
+        self.lease.working(true);
+        let resumed = Receiver::resume(&self.registry.parts, &self.id, &self.row).await;
+        self.lease.working(false);
+        self.lease.heartbeat();
+        let mut receiver = resumed?;
         let whole = self.take_body(&mut receiver, &mut incoming).await?;
         let actual = receiver.received() - before;
         if !whole {

@@ -46,6 +46,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("storage.fs.root", PATH),
     key("storage.fs.reserve", SIZE),
+    key("storage.fs.shared", SWITCH),
     key("storage.s3.endpoint", ORIGIN),
     key("storage.s3.public_endpoint", ORIGIN),
     key("storage.s3.region", "a region such as \"us-east-1\""),

@@ -91,6 +91,8 @@ pub struct FsConfig {
     /// Below this much free space uploads are refused.
     #[serde(with = "size")]
     pub reserve: u64,
+    /// Whether several processes use the folder at the same time; it needs a catalog that they share too.
+    pub shared: bool,
 }
 
 impl Default for FsConfig {
@@ -98,6 +100,7 @@ impl Default for FsConfig {
         Self {
             root: DEFAULT_DATA.into(),
             reserve: 256 << 20,
+            shared: false,
         }
     }
 }

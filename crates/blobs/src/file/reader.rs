@@ -11,8 +11,9 @@ use granary_oci::ByteRange;
 use super::{
     buffers::{Buffers, PIECE},
     cached, job_ended,
+    tree::Tree,
 };
-use crate::{BlobStream, ObjectKey, StoreError};
+use crate::{BlobStream, ObjectKey, StoreError, figures::Operation};
 
 /// Bytes one blocking job reads, unless the object ends before.
 const AHEAD: u64 = 1024 * 1024;
@@ -23,6 +24,7 @@ const WANTED: u64 = 2 * AHEAD;
 /// What reading needs to know; shared with the blocking job.
 struct Source {
     file: File,
+    tree: Arc<Tree>,
     path: PathBuf,
     key: ObjectKey,
     /// Offset behind the last byte.
@@ -41,11 +43,12 @@ struct Reader {
 /// Streams `range` of an open object.
 pub(super) fn stream(
     file: File,
-    path: PathBuf,
+    tree: &Arc<Tree>,
     key: &ObjectKey,
     range: ByteRange,
     buffers: &Arc<Buffers>,
 ) -> Result<BlobStream, StoreError> {
+    let path = tree.path(key);
     let found = file
         .metadata()
         .map_err(StoreError::io("looking at", &path))?
@@ -61,6 +64,7 @@ pub(super) fn stream(
     }
     let source = Source {
         file,
+        tree: Arc::clone(tree),
         path,
         key: key.clone(),
         end,
@@ -87,7 +91,11 @@ impl Reader {
             return Ok(Some((piece, self)));
         }
         let (source, position) = (Arc::clone(&self.source), self.position);
-        let read = tokio::task::spawn_blocking(move || source.read_ahead(position)).await;
+        let read = tokio::task::spawn_blocking(move || {
+            let tree = &source.tree;
+            tree.counted(Operation::Read, || source.read_ahead(position))
+        })
+        .await;
         self.ready = read
             .map_err(|ended| job_ended(&self.source.path, ended))
             .flatten()?;
@@ -159,6 +167,7 @@ const _: () = assert!(AHEAD.is_multiple_of(PIECE as u64));
 #[cfg(test)]
 pub(super) fn read_ahead_all(
     file: File,
+    tree: &Arc<Tree>,
     key: &ObjectKey,
     start: u64,
     end: u64,
@@ -166,6 +175,7 @@ pub(super) fn read_ahead_all(
 ) -> Result<Vec<Bytes>, StoreError> {
     let source = Source {
         file,
+        tree: Arc::clone(tree),
         path: PathBuf::new(),
         key: key.clone(),
         end,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Seek as _, SeekFrom, Write as _},
+    io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _},
     path::PathBuf,
     sync::Arc,
 };
@@ -12,9 +12,9 @@ use fail::fail_point;
 
 use super::{
     leases::Lease,
-    tree::{Tree, missing_or},
+    tree::{Tree, again_if_stale, missing_or},
 };
-use crate::{Checkpoint, ObjectKey, StoreError};
+use crate::{Checkpoint, ObjectKey, StoreError, figures::Operation};
 
 /// The object being written. Whoever may still touch the file holds it, and the lease with it.
 pub(super) struct Target {
@@ -43,7 +43,9 @@ impl Target {
 
     /// Syncs the data of `file`, condemning the object if that fails.
     pub(super) fn sync(&self, file: &File) -> Result<(), StoreError> {
-        sync_data(file).map_err(|error| self.failed_sync(error))
+        self.tree.counted(Operation::Sync, || {
+            sync_data(file).map_err(|error| self.failed_sync(error))
+        })
     }
 
     fn failed_sync(&self, error: io::Error) -> StoreError {
@@ -66,7 +68,9 @@ impl Target {
 }
 
 impl Tail {
-    pub(super) fn new(tree: Arc<Tree>, lease: Lease, checkpoint: Checkpoint) -> Box<Self> {
+    pub(super) fn new(tree: Arc<Tree>, lease: Lease, mut checkpoint: Checkpoint) -> Box<Self> {
+        // What it gives out is synced, and there is nothing to note of a file that nobody writes to.
+        checkpoint.state = Vec::new();
         let path = tree.path(lease.key());
         let nameless = checkpoint.offset == 0;
         let target = Arc::new(Target { tree, lease, path });
@@ -103,6 +107,36 @@ impl Tail {
         Ok(self)
     }
 
+    /// Makes the file now, of the bytes that `origin` holds up to the checkpoint, and syncs it.
+    ///
+    /// The system shares or copies the bytes by itself where it can; none of them pass through here then.
+    pub(super) fn copied(mut self: Box<Self>, origin: &ObjectKey) -> Result<Box<Self>, StoreError> {
+        let tree = Arc::clone(&self.target.tree);
+        let length = self.checkpoint.offset;
+        let source = tree.open_object(origin)?;
+        let (free, reserve) = (tree.free()?, tree.reserve());
+        if free < reserve.saturating_add(length) {
+            return Err(StoreError::Full { free, reserve });
+        }
+        let mut file = self.create()?;
+        let copied = io::copy(&mut source.take(length), &mut file)
+            .map_err(|error| self.target.failed("copying to", error))?;
+        if copied != length {
+            return Err(StoreError::Damaged {
+                key: origin.clone(),
+                expected: length,
+                found: copied,
+            });
+        }
+        fail_point!("blobs::copied", |_| Err(self
+            .target
+            .failed("copying to", rustix::io::Errno::IO.into())));
+        self.file = Some(Arc::new(file));
+        self.nameless = true;
+        self.sync()?;
+        Ok(self)
+    }
+
     fn open(&mut self) -> Result<Arc<File>, StoreError> {
         if let Some(file) = &self.file {
             return Ok(Arc::clone(file));
@@ -128,9 +162,8 @@ impl Tail {
 
     fn reopen(&mut self) -> Result<File, StoreError> {
         let Target { path, .. } = &*self.target;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(path)
+        let open = || OpenOptions::new().write(true).open(path);
+        let mut file = again_if_stale(open)
             .map_err(|error| missing_or("opening", path, self.target.key(), error))?;
         let found = file
             .metadata()
@@ -157,7 +190,9 @@ impl Tail {
             slices.push(IoSlice::new(piece));
         }
         self.dirty |= !pieces.is_empty();
-        write_all(&file, &mut slices).map_err(|error| self.target.failed("writing", error))
+        self.target.tree.counted(Operation::Write, || {
+            write_all(&file, &mut slices).map_err(|error| self.target.failed("writing", error))
+        })
     }
 
     /// Makes everything written durable, and the object's name.

@@ -215,6 +215,7 @@ async fn without_the_page_cache_calls_reads_are_the_same() {
     let (key, _) = object(&store, &content).await;
     let read = reader::read_ahead_all(
         store.tree.open_object(&key).unwrap(),
+        &store.tree,
         &key,
         5,
         3_000_000,
@@ -223,6 +224,7 @@ async fn without_the_page_cache_calls_reads_are_the_same() {
     assert!(read.unwrap().concat() == content[5..3_000_000]);
     let refused = reader::read_ahead_all(
         store.tree.open_object(&key).unwrap(),
+        &store.tree,
         &key,
         0,
         3_000_002,

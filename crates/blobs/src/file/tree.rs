@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/
 //!   store-id              the store's identity: one line, written once, after everything below was synced
+//!   lock                  held by those who use the folder, if their catalog is on a server
 //!   00/ 01/ … ff/         all made when the store is opened
 //!     ab/ab34…            one object: the raw bytes, in their final place from the first one on
 //! ```
@@ -13,11 +14,15 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use fail::fail_point;
 
-use crate::{ObjectKey, StoreError};
+use crate::{
+    ObjectKey, StoreError,
+    figures::{Figures, Operation, Outcome},
+};
 
 const STORE_ID: &str = "store-id";
 const STORE_ID_DRAFT: &str = "store-id.new";
@@ -28,6 +33,7 @@ pub(super) struct Tree {
     /// The root, open: to look things up below it and to ask for free space.
     directory: File,
     reserve: u64,
+    figures: Figures,
 }
 
 impl Tree {
@@ -61,11 +67,34 @@ impl Tree {
             root,
             directory,
             reserve,
+            figures: Figures::default(),
         })
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    pub(super) fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Does `job`, and counts it by how it ends.
+    pub(super) fn counted<T>(
+        &self,
+        operation: Operation,
+        job: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let since = Instant::now();
+        let done = job();
+        let outcome = match &done {
+            Ok(_) => Outcome::Ok,
+            Err(StoreError::Missing { .. }) => Outcome::Missing,
+            Err(StoreError::Full { .. }) => Outcome::Refused,
+            Err(_) => Outcome::Failed,
+        };
+        self.figures.count(operation, outcome, since.elapsed(), 0);
+        done
     }
 
     pub(super) fn directory(&self) -> &File {
@@ -92,12 +121,13 @@ impl Tree {
     /// Opens an object for reading.
     pub(super) fn open_object(&self, key: &ObjectKey) -> Result<File, StoreError> {
         let path = self.path(key);
-        File::open(&path).map_err(|error| missing_or("opening", &path, key, error))
+        again_if_stale(|| File::open(&path))
+            .map_err(|error| missing_or("opening", &path, key, error))
     }
 
     pub(super) fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError> {
         let path = self.path(key);
-        match fs::metadata(&path) {
+        match again_if_stale(|| fs::metadata(&path)) {
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("looking at", &path)(error)),
@@ -135,7 +165,7 @@ impl Tree {
         let mut outcome = Ok(());
         for key in keys {
             let path = self.path(key);
-            match remove(&path) {
+            match again_if_stale(|| remove(&path)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     outcome = outcome.and(Err(StoreError::io("removing", &path)(error)));
                 }
@@ -183,8 +213,9 @@ impl Tree {
         Ok(keys)
     }
 
-    /// The identity, which is `fresh` from now on if there was none.
-    pub(super) fn identity(&self, fresh: &str) -> Result<String, StoreError> {
+    /// The identity, which is `fresh` from now on if there was none. If the root is `shared`, other processes may ask at
+    /// the same time.
+    pub(super) fn identity(&self, fresh: &str, shared: bool) -> Result<String, StoreError> {
         let path = self.root.join(STORE_ID);
         match fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => Err(StoreError::io("reading", &path)(
@@ -192,22 +223,53 @@ impl Tree {
             )),
             Ok(text) => Ok(text.trim().to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.write_identity(&path, fresh)
-                    .map_err(StoreError::io("writing", &path))?;
-                Ok(fresh.to_owned())
+                let written = match shared {
+                    false => self.write_identity(&path, fresh),
+                    true => self.agree_on_identity(&path, fresh),
+                };
+                written.map_err(StoreError::io("writing", &path))
             }
             Err(error) => Err(StoreError::io("reading", &path)(error)),
         }
     }
 
     /// A draft and a rename, so that a crash leaves either no identity or a whole one.
-    fn write_identity(&self, path: &Path, fresh: &str) -> io::Result<()> {
+    fn write_identity(&self, path: &Path, fresh: &str) -> io::Result<String> {
         let draft = self.root.join(STORE_ID_DRAFT);
-        let mut file = File::create(&draft)?;
-        writeln!(file, "{fresh}")?;
-        file.sync_all()?;
+        write_draft(&draft, fresh)?;
         fs::rename(&draft, path)?;
-        sync_directory(&self.root)
+        sync_directory(&self.root)?;
+        Ok(fresh.to_owned())
+    }
+
+    /// The same where several processes may do so at once: a link, unlike a rename, takes no other's place.
+    fn agree_on_identity(&self, path: &Path, fresh: &str) -> io::Result<String> {
+        let own = ObjectKey::unique();
+        let name = own.as_str().rsplit('/').next().unwrap_or_default();
+        let draft = self.root.join(format!("{STORE_ID_DRAFT}.{name}"));
+        write_draft(&draft, fresh)?;
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => sync_directory(&self.root)?,
+        }
+        Ok(fs::read_to_string(path)?.trim().to_owned())
+    }
+}
+
+fn write_draft(draft: &Path, identity: &str) -> io::Result<()> {
+    let mut file = File::create(draft)?;
+    writeln!(file, "{identity}")?;
+    file.sync_all()
+}
+
+/// Does `job` again if what it found has gone from under it, as on a file system that other machines change too: the
+/// second time nothing is taken from memory.
+pub(super) fn again_if_stale<T>(job: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match job() {
+        Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => job(),
+        outcome => outcome,
     }
 }
 
@@ -258,4 +320,32 @@ fn sync_ancestors(root: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_handle_is_asked_about_once_more() {
+        let stale = || io::Error::from(rustix::io::Errno::STALE);
+        let asked = std::cell::Cell::new(0);
+        let answer = again_if_stale(|| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 {
+                Err(stale())
+            } else {
+                Ok(7)
+            }
+        });
+        assert_eq!((answer.unwrap(), asked.get()), (7, 2));
+        // If it stays so, that is the file system's failure and says nothing about the object.
+        let failed = again_if_stale::<()>(|| Err(stale())).unwrap_err();
+        let key = ObjectKey::unique();
+        let error = missing_or("opening", Path::new("x"), &key, failed);
+        assert!(matches!(error, StoreError::Io(_)) && error.is_transient());
+        let gone = again_if_stale::<()>(|| Err(io::ErrorKind::NotFound.into())).unwrap_err();
+        let error = missing_or("opening", Path::new("x"), &key, gone);
+        assert!(matches!(error, StoreError::Missing { .. }));
+    }
 }

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use granary_oci::{Algorithm, Digest};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{job_ended, tail::Tail};
+use super::{job_ended, sharing::Mark, tail::Tail};
 use crate::{BlobWriter, Checkpoint, ObjectKey, StoreError};
 
 /// Bytes one job takes: enough that handing over costs little, little enough that many uploads fit in memory.
@@ -73,10 +73,12 @@ pub(super) struct FileWriter {
     /// The sync behind the stream, and the offset it was started at.
     behind: Option<JoinHandle<Result<(), StoreError>>>,
     behind_from: u64,
+    /// Where other processes use the folder too.
+    mark: Option<Mark>,
 }
 
 impl FileWriter {
-    pub(super) fn new(tail: Box<Tail>) -> Self {
+    pub(super) fn new(tail: Box<Tail>, mark: Option<Mark>) -> Self {
         let (key, behind_from) = (tail.target().key().clone(), tail.offset());
         Self {
             key,
@@ -84,7 +86,26 @@ impl FileWriter {
             stage: Stage::Idle(tail),
             behind: None,
             behind_from,
+            mark,
         }
+    }
+
+    /// Says in the session's row that bytes are about to be written, if it says that nobody writes.
+    async fn mark(&mut self) -> Result<(), StoreError> {
+        let Some(mark) = self.mark.as_mut().filter(|mark| mark.is_due()) else {
+            return Ok(());
+        };
+        let marked = match &self.stage {
+            Stage::Idle(tail) => match tail.checkpoint() {
+                Some(checkpoint) => mark.set(&checkpoint).await,
+                None => Err(poisoned(&self.key)),
+            },
+            Stage::Busy(_) | Stage::Poisoned => Err(poisoned(&self.key)),
+        };
+        if marked.is_err() {
+            self.stage = Stage::Poisoned;
+        }
+        marked
     }
 
     /// Waits for the job in flight. The handle stays in place while waiting, so a dropped future loses nothing.
@@ -152,21 +173,22 @@ impl FileWriter {
                 }));
                 Ok(())
             }
-            Stage::Busy(_) | Stage::Poisoned => Err(StoreError::Poisoned {
-                key: self.key.clone(),
-            }),
+            Stage::Busy(_) | Stage::Poisoned => Err(poisoned(&self.key)),
         }
     }
+}
+
+fn poisoned(key: &ObjectKey) -> StoreError {
+    StoreError::Poisoned { key: key.clone() }
 }
 
 #[async_trait]
 impl BlobWriter for FileWriter {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         if matches!(self.stage, Stage::Poisoned) {
-            return Err(StoreError::Poisoned {
-                key: self.key.clone(),
-            });
+            return Err(poisoned(&self.key));
         }
+        self.mark().await?;
         self.batch.push(bytes);
         if self.batch.length < BATCH {
             return Ok(());
@@ -185,20 +207,21 @@ impl BlobWriter for FileWriter {
             _ => None,
         };
         if let Some(checkpoint) = durable {
+            self.mark.iter_mut().for_each(Mark::lift);
             return Ok(checkpoint);
         }
         self.start(Tail::sync)?;
         // The kernel reports a failed write-back to one sync only, so both must have succeeded.
         self.settle_behind().await?;
         self.settle().await?;
-        match &self.stage {
+        let durable = match &self.stage {
             Stage::Idle(tail) => tail.checkpoint(),
             Stage::Busy(_) | Stage::Poisoned => None,
-        }
-        .inspect(|checkpoint| self.behind_from = checkpoint.offset)
-        .ok_or_else(|| StoreError::Poisoned {
-            key: self.key.clone(),
-        })
+        };
+        let checkpoint = durable.ok_or_else(|| poisoned(&self.key))?;
+        self.behind_from = checkpoint.offset;
+        self.mark.iter_mut().for_each(Mark::lift);
+        Ok(checkpoint)
     }
 
     async fn digest(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {

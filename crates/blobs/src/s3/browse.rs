@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_s3::types::EncodingType;
 
-use super::{S3Config, bucket::Bucket, failure::failed, opening, reader};
+use super::{S3Config, bucket::Bucket, failure::failed, opening, reader, watch::Watch};
 use crate::{BlobStream, ObjectKey, StoreError};
 
 /// Reads whatever lies in a bucket. Cheap to clone.
@@ -34,7 +34,8 @@ pub struct Named {
 impl BucketReader {
     /// Opens the bucket, asking the server once whether it may be listed. `config.prefix` does not count.
     pub async fn open(config: S3Config) -> Result<Self, StoreError> {
-        let (client, links) = config.clients().await?;
+        // Not the store's figures: what another bucket answers says nothing about the own one.
+        let (client, links) = config.clients(Watch(Arc::default())).await?;
         let reader = Self {
             bucket: Arc::new(Bucket {
                 client,

@@ -17,9 +17,11 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
+use super::watch::Watch;
 use crate::{IoFailure, RemoteFailure, StoreError};
 
 /// Memory for parts, if nothing else is said.
@@ -108,11 +110,11 @@ impl S3Config {
         }
     }
 
-    /// A client for the store's own requests and one that makes links.
-    pub(super) async fn clients(&self) -> Result<(Client, Client), StoreError> {
+    /// A client for the store's own requests, which `watch` sees, and one that makes links.
+    pub(super) async fn clients(&self, watch: Watch) -> Result<(Client, Client), StoreError> {
         let http = self.http_client()?;
         let credentials = self.credentials(&http).await?;
-        let client = |endpoint: Option<&String>| {
+        let client = |endpoint: Option<&String>, watch: Option<Watch>| {
             let mut config = aws_sdk_s3::Config::builder()
                 .behavior_version(BehaviorVersion::v2026_01_12())
                 .region(Region::new(self.region.clone()))
@@ -144,10 +146,14 @@ impl S3Config {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
             config.set_endpoint_url(endpoint.cloned());
+            if let Some(watch) = watch {
+                config.push_interceptor(SharedInterceptor::new(watch));
+            }
             Client::from_conf(config.build())
         };
         let public = self.public_endpoint.as_ref().or(self.endpoint.as_ref());
-        Ok((client(self.endpoint.as_ref()), client(public)))
+        let own = client(self.endpoint.as_ref(), Some(watch));
+        Ok((own, client(public, None)))
     }
 
     async fn credentials(

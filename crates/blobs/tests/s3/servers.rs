@@ -9,6 +9,7 @@ use aws_sdk_s3::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
+pub(crate) use granary_blobs::suite::noise;
 use granary_blobs::{
     BlobStore, BlobWriter, Checkpoint, Ledger, ObjectKey, S3Config, S3Store, StoreError, Unsaved,
 };
@@ -159,20 +160,6 @@ pub(crate) fn reloaded(checkpoint: &Checkpoint) -> Checkpoint {
         state: checkpoint.state.clone(),
         tail: Bytes::copy_from_slice(&checkpoint.tail),
     }
-}
-
-/// Bytes in which every place looks different, other ones for each seed.
-pub(crate) fn noise(seed: u64, length: usize) -> Bytes {
-    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut bytes = BytesMut::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes.freeze()
 }
 
 /// Writes `content` in pieces like a network gives them.

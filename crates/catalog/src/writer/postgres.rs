@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{QUEUE, Write, start_thread};
+use super::{Connected, QUEUE, Write, start_thread};
 use crate::{
     CatalogError,
     backoff::Backoff,
@@ -38,6 +38,38 @@ type Job = Box<dyn FnOnce(Rc<Connections>) -> LocalBoxFuture<'static, ()> + Send
 /// Hands writes to the thread that runs them.
 pub(super) struct Each {
     queue: mpsc::Sender<Job>,
+    places: Arc<Places>,
+}
+
+/// One place for each connection. A write that waits for its next run has none.
+pub(super) struct Places {
+    free: Semaphore,
+    most: u32,
+    waiting: AtomicU64,
+}
+
+impl Places {
+    async fn take(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        let _waiting = Waiting::count(&self.waiting);
+        // The semaphore is never closed.
+        self.free.acquire().await.ok()
+    }
+}
+
+/// Counts one who waits until it is dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn count(number: &'a AtomicU64) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        Self(number)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Connections {
@@ -45,8 +77,7 @@ struct Connections {
     most: u32,
     /// Made on the thread that uses them, because sockets belong to a runtime.
     pool: OnceCell<DatabaseConnection>,
-    /// One for each connection. A write that waits for its next run has none.
-    places: Semaphore,
+    places: Arc<Places>,
     commits: Arc<AtomicU64>,
 }
 
@@ -64,17 +95,33 @@ impl Each {
     ) -> Result<Self, CatalogError> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let url = url.to_owned();
+        let places = Arc::new(Places {
+            free: Semaphore::new(connections as usize),
+            most: connections,
+            waiting: AtomicU64::new(0),
+        });
+        let shared = Arc::clone(&places);
         start_thread(move || {
             let connections = Connections {
                 url,
                 most: connections,
                 pool: OnceCell::new(),
-                places: Semaphore::new(connections as usize),
+                places: shared,
                 commits,
             };
             run(Rc::new(connections), jobs)
         })?;
-        Ok(Self { queue })
+        Ok(Self { queue, places })
+    }
+
+    /// How its connections stand.
+    pub(super) fn connections(&self) -> Connected {
+        let most = u64::from(self.places.most);
+        Connected {
+            in_use: most.saturating_sub(self.places.free.available_permits() as u64),
+            most,
+            waiting: self.places.waiting.load(Ordering::Relaxed),
+        }
     }
 
     pub(super) async fn write<T, F>(&self, work: F) -> Result<T, CatalogError>
@@ -143,8 +190,7 @@ impl Connections {
     where
         F: AsyncFnOnce(&mut Write) -> Result<T, CatalogError>,
     {
-        // The semaphore is never closed.
-        let _place = self.places.acquire().await;
+        let _place = self.places.take().await;
         let write = match tokio::time::timeout(RUN, self.prepare(work)).await {
             Ok(prepared) => prepared?,
             Err(_) => return Err(CatalogError::Silent),

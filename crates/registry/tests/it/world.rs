@@ -58,7 +58,10 @@ pub(crate) async fn catalog(folder: &Path) -> Catalog {
 
 pub(crate) async fn open(folder: &Path, rules: Rules) -> Registry {
     let catalog = catalog(folder).await;
-    let store = FileStore::open(&folder.join("blobs"), 0).unwrap();
+    let mut store = FileStore::open(&folder.join("blobs"), 0).unwrap();
+    if is_postgres() {
+        store = store.shared();
+    }
     Registry::open(catalog, Box::new(store), rules)
         .await
         .unwrap()

@@ -19,6 +19,7 @@ mod import;
 mod model;
 #[path = "../it/races.rs"]
 mod races;
+mod reach;
 mod replicas;
 mod schema;
 #[path = "../it/sessions.rs"]

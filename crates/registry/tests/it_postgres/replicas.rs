@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use granary_oci::{Digest, Reference};
-use granary_registry::{ManifestRequest, Precondition, Progress, Registry, RegistryError, Rules};
+use granary_registry::{
+    Chunk, ManifestRequest, Precondition, Progress, Registry, RegistryError, Rules,
+};
 use tempfile::TempDir;
 
 use crate::{
     gate::{Gate, alone, run, together},
     world::{
-        LARGE, WHO, append, begin, content, finish, folder, name, no_grace, open, pull, push,
-        received, tag,
+        LARGE, WHO, append, begin, body, collect, content, finish, folder, name, no_grace, open,
+        pull, push, received, slow_body, tag,
     },
 };
 
@@ -153,6 +155,126 @@ fn the_session_of_a_dead_replica_is_taken_over_after_its_silence() {
             }
         };
         assert_eq!(pull(&pair.one, "a/b", &digest).await, Some(bytes));
+    });
+}
+
+/// Files below the folder that both use.
+fn objects(pair: &Pair) -> usize {
+    let prefixes = std::fs::read_dir(pair._folder.path().join("blobs")).unwrap();
+    let folders = prefixes
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir());
+    folders
+        .map(|path| std::fs::read_dir(path).unwrap().count())
+        .sum()
+}
+
+#[test]
+fn a_writer_that_was_overtaken_writes_on_and_harms_nothing() {
+    let _unset = together();
+    run(async {
+        const PIECE: usize = 1 << 20;
+        let rules = Rules {
+            silence: Duration::from_millis(300),
+            ..no_grace()
+        };
+        let pair = pair(rules).await;
+        let bytes: Bytes = (0..6 * PIECE)
+            .map(|place| (place % 251) as u8)
+            .collect::<Vec<u8>>()
+            .into();
+        let id = begin(&pair.one, "a/b").await;
+        append(&pair.one, "a/b", &id, &bytes.slice(..PIECE))
+            .await
+            .unwrap();
+        // Its body stands still, and it is overtaken.
+        let (piece, slow) = slow_body();
+        let (other, session) = (pair.one.clone(), id.clone());
+        let late = tokio::spawn(async move {
+            let (repository, chunk) = (name("a/b"), Chunk::default());
+            other.append(&repository, &session, chunk, slow).await
+        });
+        piece.send(content(666, PIECE)).unwrap();
+        let row = async || pair.one.catalog().take_up_upload(&name("a/b"), &id).await;
+        while row().await.unwrap().unwrap().epoch < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (next, rest) = slow_body();
+        let (other, session) = (pair.two.clone(), id.clone());
+        let digest = Digest::sha256(&bytes);
+        loop {
+            let probe = append(&pair.two, "a/b", &id, &bytes.slice(PIECE..2 * PIECE)).await;
+            match probe {
+                Err(RegistryError::UploadBusy { retry_after }) => {
+                    tokio::time::sleep(retry_after).await
+                }
+                done => {
+                    assert_eq!(done.unwrap(), 2 * PIECE as u64);
+                    break;
+                }
+            }
+        }
+        let closing = tokio::spawn(async move {
+            let (repository, chunk) = (name("a/b"), Chunk::default());
+            other
+                .finish_upload(&repository, &session, digest, chunk, rest)
+                .await
+        });
+        for number in 2..6 {
+            // More than a writer gathers before it writes.
+            let _ = piece.send(content(667 + number, PIECE));
+            let from = number * PIECE;
+            next.send(bytes.slice(from..from + PIECE)).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop((piece, next));
+        closing.await.unwrap().unwrap();
+        let refused = late.await.unwrap();
+        assert!(
+            matches!(
+                refused,
+                Err(RegistryError::UploadSuperseded | RegistryError::UploadUnknown(_))
+            ),
+            "{refused:?}"
+        );
+        for registry in [&pair.one, &pair.two] {
+            assert_eq!(pull(registry, "a/b", &digest).await, Some(bytes.clone()));
+        }
+        assert_eq!(objects(&pair), 1);
+    });
+}
+
+#[test]
+fn a_session_cancelled_after_a_take_over_leaves_no_file() {
+    let _unset = together();
+    run(async {
+        let pair = pair(no_grace()).await;
+        let bytes = content(1, 2 * LARGE);
+        let id = begin(&pair.one, "a/b").await;
+        append(&pair.one, "a/b", &id, &bytes.slice(..LARGE))
+            .await
+            .unwrap();
+        // A chunk whose announced length does not fit is refused, and the session stands where it was.
+        let chunk = Chunk {
+            length: Some(7),
+            ..Chunk::default()
+        };
+        let odd = pair
+            .two
+            .append(&name("a/b"), &id, chunk, body(bytes.slice(LARGE..)))
+            .await;
+        assert!(
+            matches!(odd, Err(RegistryError::SizeDiffers { .. })),
+            "{odd:?}"
+        );
+        append(&pair.one, "a/b", &id, &bytes.slice(LARGE..))
+            .await
+            .unwrap();
+        assert_eq!(objects(&pair), 1);
+        pair.two.cancel_upload(&name("a/b"), &id).await.unwrap();
+        while objects(&pair) > 0 {
+            collect(&pair.one).await;
+        }
     });
 }
 

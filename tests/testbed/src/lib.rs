@@ -7,8 +7,11 @@
 //! Programs are looked for in PATH and then where `conformance/tools.sh` installs them.
 
 mod error;
+mod etcd;
+mod haproxy;
 mod http;
 mod nginx;
+mod patroni;
 mod ports;
 mod postgres;
 mod redis;
@@ -20,6 +23,7 @@ mod toxiproxy;
 
 pub use error::TestbedError;
 pub use nginx::Nginx;
+pub use patroni::Patroni;
 pub use ports::free as free_port;
 pub use postgres::{Postgres, StopMode};
 pub use redis::Redis;

@@ -19,5 +19,6 @@ mod replicas;
 mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;
+mod standby;
 #[path = "../it/world.rs"]
 mod world;

@@ -175,11 +175,12 @@ impl Service {
             kill_process(pid, signal)
         });
         match sent {
-            Err(error) if self.exit_code().is_none() => Err(TestbedError::io(format!(
+            // It has just ended, and its code is about to be written.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(TestbedError::io(format!(
                 "signal {signal:?} to {}",
                 self.name
             ))(error.into())),
-            _ => Ok(()),
         }
     }
 

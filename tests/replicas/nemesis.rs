@@ -119,7 +119,7 @@ pub(crate) const LONG: &[Fault] = &[
 /// The faults of replicas on a PostgreSQL that fails over.
 pub(crate) const FAIL_OVER: &[Fault] = &[
     Fault::Primary(Primary::Dies),
-    Fault::Primary(Primary::DiesAlone),
+    Fault::Primary(Primary::DiesLast),
     Fault::Primary(Primary::Sleeps),
     Fault::Primary(Primary::HandsOver),
     Fault::Primary(Primary::LosesAStandby),

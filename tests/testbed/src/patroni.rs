@@ -17,6 +17,8 @@ use crate::{TestbedError, postgres};
 
 /// How long a cluster may take to become whole on a busy machine; a member may have to be copied anew.
 const WHOLE: Duration = Duration::from_secs(120);
+/// How long it may not become whole before something is done about it; a start takes less, and so does a rewind.
+const STUCK: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Seconds, as in Patroni's settings.
@@ -56,7 +58,7 @@ impl Patroni {
             .map(|number| Member::start(number, etcd.port(), &programs, user, &PACE))
             .collect::<Result<Vec<Member>, TestbedError>>()?;
         let upstreams: Vec<_> = members.iter().map(|member| member.upstream).collect();
-        let cluster = Self {
+        let mut cluster = Self {
             haproxy: Haproxy::start(&upstreams)?,
             members,
             _etcd: etcd,
@@ -132,17 +134,35 @@ impl Patroni {
             let leader = self.leader().filter(|leader| Some(*leader) != former)?;
             self.is_reached().then_some(leader)
         };
-        self.wait("get another leader", leader)
+        self.wait("get another leader", WHOLE, leader)
     }
 
-    /// Waits until one member leads, all others stream from it, one of them synchronously, and HAProxy leads to it.
-    pub fn becomes_whole(&self) -> Result<usize, TestbedError> {
-        let whole = || {
-            let leader = self.leader()?;
-            let state = self.members.get(leader)?.state()?;
-            (self.is_followed(&state) && self.is_reached()).then_some(leader)
-        };
-        self.wait("become whole", whole)
+    /// Waits until one member leads, all others stream from it, one of them may lead next, and HAProxy leads to it.
+    ///
+    /// Patroni before 3.1 can hold an old copy of etcd's keys for ever after it was held up (patroni#2779). It then names no
+    /// synchronous standby until it is started again, which is what its operator would do, and what is done here.
+    pub fn becomes_whole(&mut self) -> Result<usize, TestbedError> {
+        let since = Instant::now();
+        loop {
+            let patience = (since + WHOLE).saturating_duration_since(Instant::now());
+            match self.wait("become whole", patience.min(STUCK), || self.whole()) {
+                Err(TestbedError::Late { .. }) if patience > STUCK => {}
+                done => return done,
+            }
+            if let Some(leader) = self.leader() {
+                self.member(leader)?.restart_patroni()?;
+            }
+        }
+    }
+
+    fn whole(&self) -> Option<usize> {
+        let leader = self.leader()?;
+        let member = self.members.get(leader)?;
+        // PostgreSQL knows its synchronous standby before the members agree that it may lead.
+        let is_whole = self.is_followed(&member.state("/patroni")?)
+            && has_heir(&member.state("/cluster")?)
+            && self.is_reached();
+        is_whole.then_some(leader)
     }
 
     fn is_followed(&self, leader: &Value) -> bool {
@@ -163,23 +183,24 @@ impl Patroni {
     fn wait<T>(
         &self,
         what: &'static str,
+        within: Duration,
         reached: impl Fn() -> Option<T>,
     ) -> Result<T, TestbedError> {
         let since = Instant::now();
-        while since.elapsed() < WHOLE {
+        while since.elapsed() < within {
             if let Some(reached) = reached() {
                 return Ok(reached);
             }
             thread::sleep(POLL);
         }
         let logs = self.members.iter().map(|member| {
-            let state = member.state().unwrap_or_default();
+            let state = member.state("/patroni").unwrap_or_default();
             format!("{}: {state}\n{}", member.name, member.log())
         });
         Err(TestbedError::Late {
             name: "the cluster",
             what,
-            within: WHOLE,
+            within,
             log: logs.collect::<Vec<_>>().join("\n"),
         })
     }
@@ -188,4 +209,11 @@ impl Patroni {
         let missing = || tools::refused(&format!("member {number}"), "there is no such one");
         self.members.get_mut(number).ok_or_else(missing)
     }
+}
+
+/// Whether all members agree on a standby that may lead next.
+fn has_heir(cluster: &Value) -> bool {
+    let members = cluster.get("members").and_then(Value::as_array);
+    let mut members = members.into_iter().flatten();
+    members.any(|member| member.get("role") == Some(&json!("sync_standby")))
 }

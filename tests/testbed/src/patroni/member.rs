@@ -102,6 +102,12 @@ impl Member {
         Ok(())
     }
 
+    /// Ends Patroni and starts it again, while its PostgreSQL runs on.
+    pub(super) fn restart_patroni(&mut self) -> Result<(), TestbedError> {
+        self.service.stop(Signal::KILL)?;
+        self.service.start_again()
+    }
+
     /// Stops all its processes where they are.
     pub(super) fn freeze(&mut self) {
         self.awake = false;
@@ -137,9 +143,9 @@ impl Member {
         }
     }
 
-    /// What Patroni says of its member.
-    pub(super) fn state(&self) -> Option<Value> {
-        let answer = self.ask("GET", "/patroni", &Value::Null).ok()?;
+    /// What Patroni says of its member (`/patroni`) or of all (`/cluster`).
+    pub(super) fn state(&self, path: &str) -> Option<Value> {
+        let answer = self.ask("GET", path, &Value::Null).ok()?;
         serde_json::from_str(&answer.body).ok()
     }
 

@@ -158,9 +158,10 @@ impl Patroni {
     fn whole(&self) -> Option<usize> {
         let leader = self.leader()?;
         let member = self.members.get(leader)?;
-        // PostgreSQL knows its synchronous standby before the members agree that it may lead.
+        // PostgreSQL knows its synchronous standby before the members agree that it may lead, and a copy that is being made of
+        // it looks like a standby.
         let is_whole = self.is_followed(&member.state("/patroni")?)
-            && has_heir(&member.state("/cluster")?)
+            && is_settled(&member.state("/cluster")?, self.members.len())
             && self.is_reached();
         is_whole.then_some(leader)
     }
@@ -211,9 +212,16 @@ impl Patroni {
     }
 }
 
-/// Whether all members agree on a standby that may lead next.
-fn has_heir(cluster: &Value) -> bool {
+/// Whether so many members run, and they agree on a standby that may lead next.
+fn is_settled(cluster: &Value, count: usize) -> bool {
     let members = cluster.get("members").and_then(Value::as_array);
-    let mut members = members.into_iter().flatten();
-    members.any(|member| member.get("role") == Some(&json!("sync_standby")))
+    let members: Vec<&Value> = members.into_iter().flatten().collect();
+    let text = |member: &Value, key| member.get(key)?.as_str().map(str::to_owned);
+    let runs = |member: &&&Value| {
+        text(member, "state").is_some_and(|state| ["running", "streaming"].contains(&&*state))
+    };
+    let may_lead =
+        |member: &&Value| text(member, "role").is_some_and(|role| role == "sync_standby");
+    members.iter().filter(runs).count() == count
+        && members.into_iter().any(|member| may_lead(&member))
 }

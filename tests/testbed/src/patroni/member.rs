@@ -1,6 +1,7 @@
 //! One member: Patroni, and the PostgreSQL that it starts and stops.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -71,6 +72,11 @@ impl Member {
             fs::create_dir(&files)
                 .and_then(|()| fs::write(files.join("1.yml"), CONFIG))
                 .and_then(|()| fs::write(files.join("2.yml"), ours.to_string()))
+                .and_then(|()| match user {
+                    // The watchdog runs as this user and takes the folder away.
+                    Some(User { uid, gid }) => chown(&files, Some(uid), Some(gid)),
+                    None => Ok(()),
+                })
                 .map_err(TestbedError::io("Patroni's configuration"))?;
             plan.user = user;
             plan.last_act = FAREWELL;

@@ -276,7 +276,7 @@ impl<'c> Nemesis<'c> {
     fn mend(&mut self) {
         if let Some(backends) = &self.cluster.backends {
             self.mend_links();
-            if let Database::Cluster(cluster) = &mut *backends.database() {
+            if let Database::Cluster(cluster) = &*backends.database() {
                 cluster.becomes_whole().unwrap();
             }
         }

@@ -11,7 +11,7 @@ pub(crate) enum Primary {
     Dies,
     /// Its standbys die, then it dies too, and they come back first: what they never got must not have been acknowledged.
     DiesLast,
-    /// It stands still and goes on later, when another one may lead.
+    /// It stands still for a moment and goes on, or so long that another one leads and its watchdog resets it.
     Sleeps,
     /// A planned switchover.
     HandsOver,
@@ -27,7 +27,12 @@ impl Nemesis<'_> {
         match fault {
             Primary::Dies => {
                 cluster.kill(leader).unwrap();
-                let after = self.after_leader(cluster, leader);
+                let after = if self.dice.chance(30) {
+                    self.wait(200, 3000);
+                    "back at once".to_owned()
+                } else {
+                    self.another_leads(cluster, leader)
+                };
                 cluster.start_again(leader).unwrap();
                 format!("member {leader} killed, {after}")
             }
@@ -50,8 +55,15 @@ impl Nemesis<'_> {
             }
             Primary::Sleeps => {
                 cluster.freeze(leader).unwrap();
-                let after = self.after_leader(cluster, leader);
-                cluster.thaw(leader).unwrap();
+                if self.dice.chance(40) {
+                    self.wait(200, 3000);
+                    cluster.thaw(leader).unwrap();
+                    return format!("member {leader} frozen for a moment");
+                }
+                let after = self.another_leads(cluster, leader);
+                // Its watchdog has reset it by now.
+                cluster.kill(leader).unwrap();
+                cluster.start_again(leader).unwrap();
                 format!("member {leader} frozen, {after}")
             }
             Primary::HandsOver => {
@@ -70,12 +82,8 @@ impl Nemesis<'_> {
         }
     }
 
-    /// Waits until another member leads and has done so for a while, or not even for so long.
-    fn after_leader(&mut self, cluster: &Patroni, leader: usize) -> String {
-        if self.dice.chance(30) {
-            self.wait(200, 3000);
-            return "for a moment".to_owned();
-        }
+    /// Waits until another member leads and has done so for a while.
+    fn another_leads(&mut self, cluster: &Patroni, leader: usize) -> String {
         let next = cluster.has_leader_but(Some(leader)).unwrap();
         self.wait(0, 3000);
         format!("then {next} led")

@@ -17,8 +17,6 @@ use crate::{TestbedError, postgres};
 
 /// How long a cluster may take to become whole on a busy machine; a member may have to be copied anew.
 const WHOLE: Duration = Duration::from_secs(120);
-/// How long it may not become whole before something is done about it; a start takes less, and so does a rewind.
-const STUCK: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 
 /// Seconds, as in Patroni's settings.
@@ -58,7 +56,7 @@ impl Patroni {
             .map(|number| Member::start(number, etcd.port(), &programs, user, &PACE))
             .collect::<Result<Vec<Member>, TestbedError>>()?;
         let upstreams: Vec<_> = members.iter().map(|member| member.upstream).collect();
-        let mut cluster = Self {
+        let cluster = Self {
             haproxy: Haproxy::start(&upstreams)?,
             members,
             _etcd: etcd,
@@ -110,7 +108,8 @@ impl Patroni {
         self.member(member).map(Member::freeze)
     }
 
-    /// Lets a frozen member go on, with all that it had begun.
+    /// Lets a frozen member go on, with all that it had begun. If another one may lead by now, [`kill`](Self::kill) it instead,
+    /// as its watchdog would: Patroni before 3.0.3 writes itself back as the leader when it wakes up (patroni#2689).
     pub fn thaw(&mut self, member: usize) -> Result<(), TestbedError> {
         self.member(member).map(Member::thaw)
     }
@@ -134,25 +133,12 @@ impl Patroni {
             let leader = self.leader().filter(|leader| Some(*leader) != former)?;
             self.is_reached().then_some(leader)
         };
-        self.wait("get another leader", WHOLE, leader)
+        self.wait("get another leader", leader)
     }
 
     /// Waits until one member leads, all others stream from it, one of them may lead next, and HAProxy leads to it.
-    ///
-    /// Patroni before 3.1 can hold an old copy of etcd's keys for ever after it was held up (patroni#2779). It then names no
-    /// synchronous standby until it is started again, which is what its operator would do, and what is done here.
-    pub fn becomes_whole(&mut self) -> Result<usize, TestbedError> {
-        let since = Instant::now();
-        loop {
-            let patience = (since + WHOLE).saturating_duration_since(Instant::now());
-            match self.wait("become whole", patience.min(STUCK), || self.whole()) {
-                Err(TestbedError::Late { .. }) if patience > STUCK => {}
-                done => return done,
-            }
-            if let Some(leader) = self.leader() {
-                self.member(leader)?.restart_patroni()?;
-            }
-        }
+    pub fn becomes_whole(&self) -> Result<usize, TestbedError> {
+        self.wait("become whole", || self.whole())
     }
 
     fn whole(&self) -> Option<usize> {
@@ -184,11 +170,10 @@ impl Patroni {
     fn wait<T>(
         &self,
         what: &'static str,
-        within: Duration,
         reached: impl Fn() -> Option<T>,
     ) -> Result<T, TestbedError> {
         let since = Instant::now();
-        while since.elapsed() < within {
+        while since.elapsed() < WHOLE {
             if let Some(reached) = reached() {
                 return Ok(reached);
             }
@@ -201,7 +186,7 @@ impl Patroni {
         Err(TestbedError::Late {
             name: "the cluster",
             what,
-            within,
+            within: WHOLE,
             log: logs.collect::<Vec<_>>().join("\n"),
         })
     }

@@ -108,12 +108,6 @@ impl Member {
         Ok(())
     }
 
-    /// Ends Patroni and starts it again, while its PostgreSQL runs on.
-    pub(super) fn restart_patroni(&mut self) -> Result<(), TestbedError> {
-        self.service.stop(Signal::KILL)?;
-        self.service.start_again()
-    }
-
     /// Stops all its processes where they are.
     pub(super) fn freeze(&mut self) {
         self.awake = false;

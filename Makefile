@@ -20,7 +20,8 @@ test: ## everything: tools, format, lints, all tests, fuzzing, real clients, the
 it: ## only the integration tests (ARGS="name of a test")
 	cargo test --workspace --test it -- $(ARGS)
 
-soak: ## three replicas under all faults (SOAK_MINUTES=30; GRANARY_SOAK_SEED, GRANARY_SOAK_FAULTS: tests/replicas)
+soak: ## three replicas under all faults (SOAK_MINUTES=30; GRANARY_SOAK_DATABASE=patroni, ..._SEED, ..._FAULTS: tests/replicas)
+	conformance/tools.sh patroni etcd haproxy
 	GRANARY_SOAK_SECONDS=$$(($${SOAK_MINUTES:-30} * 60)) cargo test -p registry-server --test replicas -- --nocapture three_replicas
 
 conformance: build ## real clients and the OCI suite against this tree (CLIENTS="crane docker")

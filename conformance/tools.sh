@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need and the machine lacks; does nothing, quietly, when all of it is there.
 #
-#   conformance/tools.sh                everything
+#   conformance/tools.sh                everything but what only the long run needs
 #   conformance/tools.sh crane skopeo   only these
 #   conformance/tools.sh --path         print the folders for PATH (installs nothing)
 #
@@ -10,7 +10,8 @@
 # Exit code 77: something cannot be had on this machine; the last line says what and why.
 set -euo pipefail
 
-# Every pin of the project's test tools. Columns: name, kind, version, package.
+# Every pin of the project's test tools. Columns: name, kind, version, package. What is of the kind "soak" are Debian packages that
+# are installed only if they are asked for by name.
 PINS='
 crane       go     v0.22.1  github.com/google/go-containerregistry/cmd/crane
 regctl      go     v0.11.7  github.com/regclient/regclient/cmd/regctl
@@ -30,6 +31,9 @@ postgres    debian -        postgresql
 redis-server  debian -      redis-server
 redis-cli   debian -        redis-tools
 nginx       debian -        nginx
+patroni     soak   -        patroni,python3-etcd
+etcd        soak   -        etcd-server
+haproxy     soak   -        haproxy
 jq          debian -        jq
 curl        debian -        curl
 docker      debian -        docker.io
@@ -171,7 +175,7 @@ done
 packages=()
 while read -r name kind version package; do
   wanted "$name" "$@" || continue
-  if [ "$kind" = debian ]; then
+  if [ "$kind" = debian ] || { [ "$kind" = soak ] && [ $# -gt 0 ]; }; then
     command -v "$name" >/dev/null || packages+=("${package//,/$'\n'}")
   fi
 done < <(grep . <<<"$PINS")
@@ -182,5 +186,5 @@ fi
 
 while read -r name kind version package <&3; do
   wanted "$name" "$@" || continue
-  [ "$kind" = debian ] || install_tool "$name" "$kind" "$version" "$package"
+  [[ $kind =~ ^(debian|soak)$ ]] || install_tool "$name" "$kind" "$version" "$package"
 done 3< <(grep . <<<"$PINS")

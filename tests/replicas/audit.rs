@@ -122,7 +122,7 @@ pub(crate) async fn nothing_is_left(cluster: &Cluster, world: &World) {
 async fn left(backends: &Backends) -> Vec<String> {
     let mut left = Vec::new();
     let rows = |sql: &str| -> BTreeSet<String> {
-        let rows = backends.sql(sql);
+        let rows = backends.database().sql(sql);
         rows.lines().map(str::to_owned).collect()
     };
     for id in rows(

@@ -1,6 +1,7 @@
 //! What is tested: replicas, their back ends and everything between them that can break.
 
 mod backends;
+mod database;
 mod replica;
 
 use std::{path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::{
     backends::{Backends, Links},
+    database::Database,
     replica::Replica,
 };
 use crate::world::Door;
@@ -19,6 +21,15 @@ pub(crate) const GRACE: Duration = Duration::from_secs(8);
 pub(crate) const EXPIRY: Duration = Duration::from_secs(20);
 
 const REPLICAS: usize = 3;
+
+/// Which back ends the replicas have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    /// SeaweedFS, or MinIO.
+    pub(crate) seaweedfs: bool,
+    /// A PostgreSQL that fails over, or one server.
+    pub(crate) fails_over: bool,
+}
 
 /// The registry under test.
 pub(crate) struct Cluster {
@@ -44,9 +55,9 @@ impl Cluster {
     }
 
     /// Three replicas on PostgreSQL, S3 and Redis behind nginx.
-    pub(crate) async fn shared(seed: u64, seaweedfs: bool) -> Self {
+    pub(crate) async fn shared(seed: u64, setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut backends = Backends::start(REPLICAS, seed, seaweedfs).await;
+        let mut backends = Backends::start(REPLICAS, seed, setup).await;
         let replicas: Vec<Replica> = (0..REPLICAS)
             .map(|number| {
                 let port = granary_testbed::free_port().unwrap();

@@ -4,8 +4,11 @@
 //! the nemesis kills replicas, restarts back ends and breaks what lies between, and garbage collection never rests. In the
 //! end everything is mended and looked at: `audit` says what must hold, `checker` whether the log of each tag can be true.
 //!
+//! A long run takes turns with one PostgreSQL and with one that fails over (Patroni), where no fault may lose a thing either.
+//!
 //! `GRANARY_SOAK_SEED` sets where the chance begins, `GRANARY_SOAK_SECONDS` how long the clients work. With parts of
 //! their names in `GRANARY_SOAK_FAULTS` only those faults happen, and none with a part behind a `-`; with `GRANARY_SOAK_KEEP=1` the logs are kept anyway.
+//! `GRANARY_SOAK_DATABASE` is `single` or `patroni` for a long run that has only this one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -32,13 +35,17 @@ use tokio::runtime::Runtime;
 
 use self::{
     clients::Client,
-    cluster::{Cluster, EXPIRY, GRACE},
-    nemesis::{Fault, LOCAL, LONG, Nemesis, SHARED},
+    cluster::{Cluster, EXPIRY, GRACE, Setup},
+    nemesis::{FAIL_OVER, Fault, LOCAL, LONG, Nemesis, SHARED},
     world::World,
 };
 
 /// The clients' time on one cluster in a long run; then a new one begins.
 const ROUND: Duration = Duration::from_secs(300);
+
+/// The databases of a long run.
+const SINGLE: &str = "single";
+const PATRONI: &str = "patroni";
 
 /// Violations that are shown; one cause often has many.
 const MOST_SHOWN: usize = 20;
@@ -74,31 +81,67 @@ fn three_replicas_keep_their_word() {
             largest: 20 << 20,
             faults: wanted(SHARED.to_vec()),
         };
-        return three_replicas(seed(), false, &plan);
+        let setup = Setup {
+            seaweedfs: false,
+            fails_over: false,
+        };
+        return three_replicas(seed(), setup, &plan);
     };
-    let (first, end) = (seed(), Instant::now() + Duration::from_secs(seconds));
+    let kinds = databases();
+    let time = Duration::from_secs(seconds);
+    // A short run has room for each kind as well.
+    let longest = ROUND.min(time / kinds.len() as u32);
+    let (first, end) = (seed(), Instant::now() + time);
     for round in 0.. {
         let left = end.saturating_duration_since(Instant::now());
-        if round > 0 && left < ROUND / 4 {
+        // How long a round takes to begin and to end is not known, and each kind has its turn.
+        let is_first_turn = round < kinds.len() as u64;
+        if !is_first_turn && left < ROUND / 4 {
             return;
         }
+        let kind = &kinds[(round % kinds.len() as u64) as usize];
+        let faults = match *kind {
+            PATRONI => FAIL_OVER.to_vec(),
+            _ => [SHARED, LONG].concat(),
+        };
         let plan = Plan {
             clients: 10,
-            time: left.min(ROUND),
+            time: if is_first_turn {
+                longest
+            } else {
+                left.min(longest)
+            },
             largest: 20 << 20,
-            faults: wanted([SHARED, LONG].concat()),
+            faults: wanted(faults),
         };
         let seed = first + round;
-        say(&format!("GRANARY_SOAK_SEED={seed} from now on"));
-        // Both S3 servers have their turn.
-        three_replicas(seed, seed % 2 == 1, &plan);
+        say(&format!(
+            "GRANARY_SOAK_SEED={seed} GRANARY_SOAK_DATABASE={kind} from now on"
+        ));
+        let setup = Setup {
+            // Both S3 servers have their turn, with both kinds of database.
+            seaweedfs: seed / 2 % 2 == 1,
+            fails_over: *kind == PATRONI,
+        };
+        three_replicas(seed, setup, &plan);
     }
 }
 
-fn three_replicas(seed: u64, seaweedfs: bool, plan: &Plan) {
+fn three_replicas(seed: u64, setup: Setup, plan: &Plan) {
     let runtime = Runtime::new().unwrap();
-    let cluster = runtime.block_on(Cluster::shared(seed, seaweedfs));
+    let cluster = runtime.block_on(Cluster::shared(seed, setup));
     run(&runtime, cluster, seed, plan);
+}
+
+/// The databases of a long run, which take turns.
+fn databases() -> Vec<&'static str> {
+    let both = vec![SINGLE, PATRONI];
+    let Some(wanted) = std::env::var_os("GRANARY_SOAK_DATABASE") else {
+        return both;
+    };
+    let kinds: Vec<_> = both.into_iter().filter(|kind| wanted == **kind).collect();
+    assert_eq!(kinds.len(), 1, "GRANARY_SOAK_DATABASE is {wanted:?}");
+    kinds
 }
 
 fn seed() -> u64 {

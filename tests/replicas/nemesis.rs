@@ -1,6 +1,7 @@
 //! Breaks things, one after another, and mends them again.
 
 mod between;
+mod fail_over;
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
@@ -10,8 +11,9 @@ use std::{
 use granary_testbed::StopMode;
 use rustix::process::Signal;
 
+pub(crate) use self::fail_over::Primary;
 use crate::{
-    cluster::{Backends, Cluster, Replica},
+    cluster::{Backends, Cluster, Database, Replica},
     dice::Dice,
     s3_faults::Trouble,
     world::World,
@@ -61,6 +63,8 @@ pub(crate) enum Fault {
     Answers(Trouble),
     /// PostgreSQL's disk is full.
     FullDisk,
+    /// Another member of PostgreSQL's cluster takes over, or could.
+    Primary(Primary),
 }
 
 /// A back end, from the replicas' side.
@@ -110,6 +114,18 @@ pub(crate) const LONG: &[Fault] = &[
     Fault::Link(Link::Postgres),
     Fault::Link(Link::S3),
     Fault::Answers(Trouble::Slow),
+];
+
+/// The faults of replicas on a PostgreSQL that fails over.
+pub(crate) const FAIL_OVER: &[Fault] = &[
+    Fault::Primary(Primary::Dies),
+    Fault::Primary(Primary::DiesLast),
+    Fault::Primary(Primary::Sleeps),
+    Fault::Primary(Primary::HandsOver),
+    Fault::Primary(Primary::LosesAStandby),
+    Fault::Kill,
+    Fault::KillAtFailpoint,
+    Fault::Link(Link::Postgres),
 ];
 
 pub(crate) struct Nemesis<'c> {
@@ -173,9 +189,9 @@ impl<'c> Nemesis<'c> {
             Fault::LongSleep => self.freeze(10_500, 14_000),
             Fault::Postgres(mode) => {
                 let backends = self.backends();
-                backends.postgres().stop(mode).unwrap();
+                backends.database().single().stop(mode).unwrap();
                 self.wait(50, 1500);
-                backends.postgres().start_again().unwrap();
+                backends.database().single().start_again().unwrap();
                 format!("PostgreSQL stopped: {mode:?}")
             }
             Fault::Redis => {
@@ -202,7 +218,8 @@ impl<'c> Nemesis<'c> {
                 format!("S3 answers: {trouble:?}")
             }
             Fault::FullDisk => {
-                let Some(disk) = self.backends().disk() else {
+                let database = self.backends().database();
+                let Some(disk) = database.disk() else {
                     return "no disk that can be filled: this takes root".to_owned();
                 };
                 disk.fill();
@@ -210,6 +227,7 @@ impl<'c> Nemesis<'c> {
                 disk.clear();
                 "PostgreSQL's disk full".to_owned()
             }
+            Fault::Primary(fault) => self.fail_over(fault),
         }
     }
 
@@ -256,8 +274,11 @@ impl<'c> Nemesis<'c> {
 
     /// Makes everything whole, and waits until all replicas say so.
     fn mend(&mut self) {
-        if self.cluster.backends.is_some() {
+        if let Some(backends) = &self.cluster.backends {
             self.mend_links();
+            if let Database::Cluster(cluster) = &*backends.database() {
+                cluster.becomes_whole().unwrap();
+            }
         }
         for replica in &self.cluster.replicas {
             if !replica.becomes_ready() {

@@ -5,13 +5,17 @@
 //! decision is made in the next. The clauses here are empty on SQLite.
 
 use std::{
+    io,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use sea_orm::{
     ConnectOptions,
-    sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlx::{
+        self, PgConnection, Row,
+        sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    },
 };
 
 /// The database a catalog lies in.
@@ -122,7 +126,7 @@ pub(crate) fn sqlite_reading(path: &Path) -> ConnectOptions {
 }
 
 /// Options of a PostgreSQL connection: nothing waits long, neither for a lock nor for a forgotten transaction. Whoever
-/// waits for a lock holds a connection, so that wait is short and repeated.
+/// waits for a lock holds a connection, so that wait is short and repeated. A connection to a standby is none.
 pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
@@ -145,5 +149,23 @@ pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
                 ("default_transaction_isolation", "read committed"),
             ])
     });
+    options.map_sqlx_postgres_pool_opts(|pool| {
+        pool.after_connect(|connection, _| Box::pin(refuse_standby(connection)))
+    });
     options
+}
+
+/// Ends a connection to a standby: what it answers may be old, and it takes no writes.
+///
+/// While a cluster fails over, whatever leads to the primary may for a moment lead to the former one, which is a standby
+/// now. A server in use needs no second look, because a primary that becomes a standby restarts. The pool tries again.
+async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let row = sqlx::raw_sql("SELECT pg_is_in_recovery()")
+        .fetch_one(connection)
+        .await?;
+    if row.try_get::<bool, _>(0)? {
+        let refused = "PostgreSQL is a standby here: database.url must lead to the primary";
+        return Err(sqlx::Error::Io(io::Error::other(refused)));
+    }
+    Ok(())
 }

@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,12 +10,12 @@ use aws_sdk_s3::{
     Client,
     config::{BehaviorVersion, Credentials, Region},
 };
-use granary_testbed::{Minio, Nginx, Postgres, Proxy, Redis, S3Server, SeaweedFs, Toxiproxy};
+use granary_testbed::{Minio, Nginx, Proxy, Redis, S3Server, SeaweedFs, Toxiproxy};
 
+use super::{Setup, database::Database};
 use crate::s3_faults::S3Faults;
 
 const BUCKET: &str = "granary";
-const DATABASE: &str = "granary";
 
 /// The ways from one replica to its back ends.
 pub(crate) struct Links {
@@ -28,7 +25,7 @@ pub(crate) struct Links {
 }
 
 pub(crate) struct Backends {
-    postgres: Mutex<Postgres>,
+    database: Mutex<Database>,
     s3: Mutex<S3Server>,
     redis: Mutex<Redis>,
     pub(crate) toxiproxy: Toxiproxy,
@@ -36,14 +33,13 @@ pub(crate) struct Backends {
     pub(crate) faults: S3Faults,
     pub(crate) nginx: Option<Nginx>,
     bucket: Client,
-    disk: Option<Disk>,
 }
 
 impl Backends {
     /// Everything for so many replicas, but the balancer.
-    pub(crate) async fn start(replicas: usize, seed: u64, seaweedfs: bool) -> Self {
-        let postgres = Postgres::start().unwrap();
-        let s3 = if seaweedfs {
+    pub(crate) async fn start(replicas: usize, seed: u64, setup: Setup) -> Self {
+        let database = Database::start(setup.fails_over);
+        let s3 = if setup.seaweedfs {
             SeaweedFs::start()
         } else {
             Minio::start()
@@ -51,8 +47,6 @@ impl Backends {
         let s3 = s3.unwrap();
         let redis = Redis::start().unwrap();
         let toxiproxy = Toxiproxy::start().unwrap();
-        let disk = Disk::mount();
-        create_database(&postgres, disk.as_ref());
         let bucket = client(&s3);
         bucket.create_bucket().bucket(BUCKET).send().await.unwrap();
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -64,14 +58,14 @@ impl Backends {
                     toxiproxy.proxy(&name, upstream).unwrap()
                 };
                 Links {
-                    postgres: link("postgres", local(postgres.port())),
+                    postgres: link("postgres", database.address()),
                     s3: link("s3", faults.address),
                     redis: link("redis", local(redis.port())),
                 }
             })
             .collect();
         Self {
-            postgres: Mutex::new(postgres),
+            database: Mutex::new(database),
             s3: Mutex::new(s3),
             redis: Mutex::new(redis),
             toxiproxy,
@@ -79,7 +73,6 @@ impl Backends {
             faults,
             nginx: None,
             bucket,
-            disk,
         }
     }
 
@@ -91,7 +84,7 @@ impl Backends {
         vec![
             (
                 "GRANARY_DATABASE__URL",
-                format!("postgres://postgres@{}/{DATABASE}", links.postgres.listen),
+                self.database().url(links.postgres.listen),
             ),
             (
                 "GRANARY_REDIS__URL",
@@ -112,8 +105,8 @@ impl Backends {
         ]
     }
 
-    pub(crate) fn postgres(&self) -> MutexGuard<'_, Postgres> {
-        self.postgres.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn database(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn s3(&self) -> MutexGuard<'_, S3Server> {
@@ -122,16 +115,6 @@ impl Backends {
 
     pub(crate) fn redis(&self) -> MutexGuard<'_, Redis> {
         self.redis.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs SQL, past all proxies.
-    pub(crate) fn sql(&self, sql: &str) -> String {
-        self.postgres().psql(DATABASE, sql).unwrap()
-    }
-
-    /// Where the tables lie, if that disk can be filled.
-    pub(crate) fn disk(&self) -> Option<&Disk> {
-        self.disk.as_ref()
     }
 
     /// The keys of all objects.
@@ -184,74 +167,4 @@ fn client(server: &S3Server) -> Client {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
     Client::from_conf(config)
-}
-
-/// The tables lie on a disk of their own where that can be: one that is full stops every write, as in life.
-fn create_database(postgres: &Postgres, disk: Option<&Disk>) {
-    let on = disk.map_or_else(String::new, |disk| {
-        let folder = disk.folder.path().join("tables");
-        fs::create_dir(&folder).unwrap();
-        let run = Command::new("chown").arg("postgres").arg(&folder).status();
-        assert!(run.unwrap().success());
-        let create = format!("CREATE TABLESPACE small LOCATION '{}'", folder.display());
-        postgres.psql("postgres", &create).unwrap();
-        " TABLESPACE small".to_owned()
-    });
-    let create = format!("CREATE DATABASE {DATABASE}{on}");
-    postgres.psql("postgres", &create).unwrap();
-}
-
-/// A small file system in memory. Only root has it.
-pub(crate) struct Disk {
-    folder: tempfile::TempDir,
-}
-
-impl Disk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        // Long loads leave dead rows that PostgreSQL has not cleared away yet.
-        let size = match std::env::var_os("GRANARY_SOAK_SECONDS") {
-            Some(_) => "3g",
-            None => "512m",
-        };
-        // Others must be able to come through.
-        let run = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={size},mode=755"),
-                "tmpfs",
-            ])
-            .arg(folder.path())
-            .output();
-        run.ok()?.status.success().then_some(Self { folder })
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.folder.path().join("filler")
-    }
-
-    /// Takes all the room that is left.
-    pub(crate) fn fill(&self) {
-        let file = fs::File::create(self.filler()).unwrap();
-        let piece = vec![0; 1 << 20];
-        for piece in [&piece[..], &piece[..4096]] {
-            while std::io::Write::write_all(&mut &file, piece).is_ok() {}
-        }
-    }
-
-    /// Gives it back.
-    pub(crate) fn clear(&self) {
-        // It may not be full.
-        let _ = fs::remove_file(self.filler());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let path: &Path = self.folder.path();
-        // PostgreSQL may still be ending: the file system goes when its last user does.
-        let _ = Command::new("umount").arg("--lazy").arg(path).status();
-    }
 }

@@ -8,8 +8,11 @@
 
 mod distribution;
 mod error;
+mod etcd;
+mod haproxy;
 mod http;
 mod nginx;
+mod patroni;
 mod ports;
 mod postgres;
 mod redis;
@@ -22,6 +25,7 @@ mod toxiproxy;
 pub use distribution::Distribution;
 pub use error::TestbedError;
 pub use nginx::Nginx;
+pub use patroni::Patroni;
 pub use ports::free as free_port;
 pub use postgres::{Postgres, StopMode};
 pub use redis::Redis;

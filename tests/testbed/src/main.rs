@@ -4,9 +4,9 @@ use std::any::Any;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use granary_testbed::{Minio, Nginx, Postgres, Redis, SeaweedFs, TestbedError, Toxiproxy};
+use granary_testbed::{Minio, Nginx, Patroni, Postgres, Redis, SeaweedFs, TestbedError, Toxiproxy};
 
-const USAGE: &str = "usage: testbed postgres|minio|seaweedfs|redis|toxiproxy|nginx ...";
+const USAGE: &str = "usage: testbed postgres|patroni|minio|seaweedfs|redis|toxiproxy|nginx ...";
 
 fn main() -> ExitCode {
     match run() {
@@ -38,6 +38,15 @@ fn start(name: &str) -> Result<(Box<dyn Any>, String), TestbedError> {
             let server = Postgres::start()?;
             let url = server.url("postgres");
             (Box::new(server), url)
+        }
+        "patroni" => {
+            let cluster = Patroni::start(3)?;
+            let url = format!(
+                "postgres://{}@{}/postgres",
+                cluster.login(),
+                cluster.address()
+            );
+            (Box::new(cluster), url)
         }
         "minio" | "seaweedfs" => {
             let server = if name == "minio" {

@@ -60,12 +60,7 @@ impl Postgres {
 
     /// Starts a server with further settings (`"name=value"`); with `fsync=off` its making is faster too.
     pub fn start_with(settings: &[&str]) -> Result<Self, TestbedError> {
-        let server = tools::find("postgres")?;
-        // Past the links and wrappers in PATH, the programs of one version lie together.
-        let programs = fs::canonicalize(&server)
-            .ok()
-            .and_then(|file| file.parent().map(Path::to_owned))
-            .ok_or_else(|| tools::refused("postgres", "has no folder"))?;
+        let programs = programs()?;
         let user = User::instead_of_root("postgres")?;
         let service = ports::with_free(|[port]| {
             let mut plan = Plan::new("postgres", &[port], is_ready)?;
@@ -113,13 +108,7 @@ impl Postgres {
 
     /// Runs SQL with `psql` and gives the bare values, one row a line.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String, TestbedError> {
-        tools::run(
-            Command::new(self.programs.join("psql"))
-                .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-                .args(["--set", "ON_ERROR_STOP=1", "--dbname", &self.url(database)])
-                .args(["--command", sql]),
-        )
-        .map(|output| output.trim_end().to_owned())
+        psql(&self.programs, &self.url(database), sql)
     }
 
     /// Stops the server; its data and its port stay for [`start_again`](Self::start_again).
@@ -135,6 +124,38 @@ impl Postgres {
     pub fn start_again(&mut self) -> Result<(), TestbedError> {
         self.service.start_again()
     }
+
+    /// Starts a stopped server as a standby, which can be read; [`promote`](Self::promote) makes it a primary again.
+    pub fn start_as_standby(&mut self) -> Result<(), TestbedError> {
+        let signal = self.service.folder().join("data/standby.signal");
+        fs::write(signal, "").map_err(TestbedError::io("standby.signal"))?;
+        self.service.start_again()
+    }
+
+    /// Makes a standby the primary, and waits until it is.
+    pub fn promote(&self) -> Result<(), TestbedError> {
+        self.psql("postgres", "SELECT pg_promote()").map(drop)
+    }
+}
+
+/// The folder of the server's programs. Past the links and wrappers in PATH, those of one version lie together.
+pub(crate) fn programs() -> Result<PathBuf, TestbedError> {
+    let server = tools::find("postgres")?;
+    fs::canonicalize(&server)
+        .ok()
+        .and_then(|file| file.parent().map(Path::to_owned))
+        .ok_or_else(|| tools::refused("postgres", "has no folder"))
+}
+
+/// Runs SQL at `url` with the `psql` among `programs`.
+pub(crate) fn psql(programs: &Path, url: &str, sql: &str) -> Result<String, TestbedError> {
+    tools::run(
+        Command::new(programs.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set", "ON_ERROR_STOP=1", "--dbname", url])
+            .args(["--command", sql]),
+    )
+    .map(|output| output.trim_end().to_owned())
 }
 
 /// The server writes its state as the eighth line of its lock file, behind process, folder, time and addresses.
@@ -142,5 +163,5 @@ fn is_ready(folder: &Path, _: &[u16]) -> bool {
     let lock = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
     lock.lines()
         .nth(7)
-        .is_some_and(|state| state.trim() == "ready")
+        .is_some_and(|state| ["ready", "standby"].contains(&state.trim()))
 }

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) last_signal: &'static str,
     /// Files outside the folder that the server leaves behind; their names have no spaces.
     pub(crate) litter: Vec<String>,
+    /// What the watchdog does when the server is gone, in shell: for processes that left the server's group.
+    pub(crate) last_act: &'static str,
     /// All ports on which the server listens; the first is the one that clients use.
     pub(crate) ports: Vec<u16>,
     /// Whether the server, which holds its ports already, answers as it should.
@@ -56,6 +58,7 @@ impl Plan {
             user: None,
             last_signal: "KILL",
             litter: Vec::new(),
+            last_act: "",
             ports: ports.to_vec(),
             ready,
         })
@@ -97,7 +100,7 @@ impl Service {
         command
             .arg("watchdog.sh")
             .arg(plan.folder.path())
-            .args([plan.last_signal, &plan.litter.join(" ")])
+            .args([plan.last_signal, &plan.litter.join(" "), plan.last_act])
             .args(&plan.command)
             .env("TMPDIR", plan.folder.path())
             .envs(plan.environment)
@@ -172,11 +175,12 @@ impl Service {
             kill_process(pid, signal)
         });
         match sent {
-            Err(error) if self.exit_code().is_none() => Err(TestbedError::io(format!(
+            // It has just ended, and its code is about to be written.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(TestbedError::io(format!(
                 "signal {signal:?} to {}",
                 self.name
             ))(error.into())),
-            _ => Ok(()),
         }
     }
 
@@ -215,6 +219,18 @@ impl Service {
             && (self.ready)(self.folder.path(), &self.ports)
     }
 
+    /// The folder in which it runs.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its first process, if it was not stopped.
+    pub(crate) fn process(&self) -> Option<Pid> {
+        self.pid()
+            .filter(|_| self.exit_code().is_none())
+            .and_then(|pid| process(&pid))
+    }
+
     fn pid(&self) -> Option<String> {
         self.line("pid")
     }
@@ -229,7 +245,8 @@ impl Service {
         text.strip_suffix('\n').map(str::to_owned)
     }
 
-    fn log(&self) -> String {
+    /// The end of what it wrote.
+    pub(crate) fn log(&self) -> String {
         let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
         let tail = log.get(log.len().saturating_sub(LOG_TAIL)..);
         String::from_utf8_lossy(tail.unwrap_or_default()).into_owned()

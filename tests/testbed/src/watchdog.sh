@@ -4,12 +4,13 @@
 #   $1    the folder
 #   $2    the signal that ends the server
 #   $3    files elsewhere that go with the folder
+#   $4    what to do when the server is gone, in shell
 #   rest  the server's command
 #
 # Files: `pid` while a start is under way or done, `exited` with the code when the server is gone, `log`. Before a start the
 # owner removes the first two.
-folder=$1 signal=$2 litter=$3
-shift 3
+folder=$1 signal=$2 litter=$3 last_act=$4
+shift 4
 
 while read -r _; do
   # A session of its own, so that one signal reaches whatever the server started.
@@ -26,6 +27,7 @@ if [ ! -e exited ] && read -r pid <pid; then
   done
   kill -s KILL -- "-$pid"
 fi
+sh -c "$last_act" </dev/null >>log 2>&1
 cd /
 rm -f $litter
 rm -rf "$folder" || { sleep 1; rm -rf "$folder"; } # what was killed may still have been writing

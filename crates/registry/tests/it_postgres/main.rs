@@ -25,5 +25,6 @@ mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;
 mod shared_statements;
+mod standby;
 #[path = "../it/world.rs"]
 mod world;

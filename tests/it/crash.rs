@@ -65,8 +65,9 @@ const ERRORS: &[(&str, usize)] = &[
     ("blobs::delete", 6),
 ];
 
-/// Where no server passes here, because nobody asks it for a copy; `relocation` kills those.
-const COPIES: &[&str] = &["copy::object"];
+/// Where no server passes here. Nobody asks it for a copy (`relocation` kills those), and it shares its folder with none,
+/// so that it never takes a file over (the store's own tests have that fail).
+const ELSEWHERE: &[&str] = &["copy::object", "blobs::copied"];
 
 /// How one life of a server ends.
 struct Fate {
@@ -390,7 +391,7 @@ fn every_failpoint_is_listed() {
     assert!(found.len() > 10, "{found:?}");
     for point in found {
         let listed = POINTS.iter().chain(ERRORS).map(|(name, _)| name);
-        let listed = listed.chain(COPIES).any(|name| *name == point);
-        assert!(listed, "{point} is not in POINTS, ERRORS or COPIES");
+        let listed = listed.chain(ELSEWHERE).any(|name| *name == point);
+        assert!(listed, "{point} is not in POINTS, ERRORS or ELSEWHERE");
     }
 }

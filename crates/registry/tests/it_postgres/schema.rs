@@ -67,6 +67,7 @@ async fn a_database_of_the_release_before_is_brought_up() {
         "DROP TABLE upload_tails, leases, replicas",
         "ALTER TABLE uploads DROP COLUMN holder, DROP COLUMN heartbeat_at, DROP COLUMN unsent",
         "ALTER TABLE doomed_objects DROP COLUMN store_state, DROP COLUMN unfinished",
+        "ALTER TABLE repositories DROP COLUMN listed",
         "DROP INDEX blobs_storage_key, doomed_objects_due, manifests_subject, uploads_open, tag_history_moved, removed_manifests_removed",
         "DELETE FROM settings",
         "DELETE FROM seaql_migrations WHERE version = 'm0002_replicas'",

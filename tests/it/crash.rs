@@ -65,9 +65,9 @@ const ERRORS: &[(&str, usize)] = &[
     ("blobs::delete", 6),
 ];
 
-/// Where no server passes here. Nobody asks it for a copy (`relocation` kills those), and it shares its folder with none,
-/// so that it never takes a file over (the store's own tests have that fail).
-const ELSEWHERE: &[&str] = &["copy::object", "blobs::copied"];
+/// Where no server passes here: nobody asks it for a copy (`relocation` kills those) or an import, and it shares its folder
+/// with none, so that it never takes a file over.
+const ELSEWHERE: &[&str] = &["copy::object", "import::linked", "blobs::copied"];
 
 /// How one life of a server ends.
 struct Fate {

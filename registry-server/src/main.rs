@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed stderr leaves nobody to tell.
-            let _ = writeln!(io::stderr(), "granary: {error:#}");
+            let _ = writeln!(io::stderr(), "granary: {}", told(&error));
             let usage = error.is::<ConfigError>() || error.is::<UsageError>();
             if usage {
                 ExitCode::from(USAGE)
@@ -32,6 +32,20 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The error and what led to it. Many errors name their cause themselves, and nobody needs to read it twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

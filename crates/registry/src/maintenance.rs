@@ -116,6 +116,9 @@ impl Progress {
     }
 }
 
+/// Most passes of one command. What lies nested deeper waits for the next; while clients push, there is always more.
+const PASSES: u32 = 12;
+
 impl Registry {
     /// Does what is asked. A collection runs the two passes that removal takes.
     pub async fn maintain(
@@ -131,13 +134,14 @@ impl Registry {
                 }
                 // Memberships, blobs and objects follow from one another, so a removal may take a pass for each.
                 let mut report = first;
-                loop {
+                for _ in 1..PASSES {
                     let next = self.collect(false, progress).await?;
                     report.add(&next);
                     if next.marked + next.manifests + next.withdrawn + next.blobs == 0 {
-                        return Ok(MaintenanceReport::Gc(report));
+                        break;
                     }
                 }
+                Ok(MaintenanceReport::Gc(report))
             }
             Maintenance::Scrub { rate } => {
                 Ok(MaintenanceReport::Scrub(self.scrub(rate, progress).await?))

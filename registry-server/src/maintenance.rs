@@ -1,6 +1,9 @@
 //! The commands that look after what is stored. They run in the server that holds the data folder, or here if none does.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    io::{self, IsTerminal, Write},
+    time::Duration,
+};
 
 use granary_oci::Digest;
 use granary_registry::{Explanation, Keeper, Maintenance, MaintenanceReport, Progress};
@@ -142,6 +145,8 @@ pub(crate) fn with_progress<T>(
     };
     let report = runtime.block_on(work(&progress));
     bar.finish_and_clear();
+    // The work is done; nothing that is left may keep the command from ending.
+    runtime.shutdown_timeout(Duration::from_secs(2));
     report
 }
 
@@ -152,7 +157,7 @@ fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg}  {pos}")
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style);
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }
 

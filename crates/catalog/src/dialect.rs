@@ -91,7 +91,10 @@ pub(crate) fn sqlite_options(url: &str, connections: u32) -> ConnectOptions {
         .sqlx_logging(false);
     options
         .acquire_timeout(Duration::from_secs(30))
-        .connect_timeout(Duration::from_secs(10));
+        .connect_timeout(Duration::from_secs(10))
+        // As for PostgreSQL below; connections to a file need no renewal.
+        .idle_timeout(None)
+        .max_lifetime(None);
     options.map_sqlx_sqlite_opts(|sqlite| {
         sqlite
             .create_if_missing(true)
@@ -115,6 +118,8 @@ pub(crate) fn sqlite_reading(path: &Path) -> ConnectOptions {
     options
         .max_connections(1)
         .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
         .sqlx_logging(false);
     options.map_sqlx_sqlite_opts(move |_| {
         SqliteConnectOptions::new()
@@ -134,8 +139,10 @@ pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
         .min_connections(1)
         .acquire_timeout(Duration::from_secs(5))
         .connect_timeout(Duration::from_secs(5))
-        .idle_timeout(Duration::from_secs(600))
-        .max_lifetime(Duration::from_secs(1800))
+        // Without a limit to either, the pool runs no task that reaps connections. In sqlx 0.9 that task counts idle ones
+        // with a number that may just then stand below zero, and never ends. A connection that broke is noticed when used.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .test_before_acquire_if_idle_for(Duration::from_secs(5))
         .sqlx_logging(false);
     options.map_sqlx_postgres_opts(|postgres| {

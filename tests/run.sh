@@ -2,7 +2,7 @@
 # `make test`: everything that must hold, in one run. A step that fails does not stop the ones that do not need it.
 # The last line is the sum: "N passed, N failed, N skipped" over cargo's tests, the real clients and the other steps.
 #
-#   CI=true        nothing may be skipped for want of a tool; Cargo.lock must be up to date
+#   CI=true        nothing may be skipped for want of a tool, but the OCI suite (OCI_CONFORMANCE); Cargo.lock must be up to date
 #   FUZZ_SECONDS   per fuzz target (15)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1

@@ -176,7 +176,7 @@ fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Resu
         writeln!(out, "Try:")?;
         writeln!(
             out,
-            "  docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine"
+            "  docker pull alpine && docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine"
         )?;
         writeln!(out, "  curl {scheme}://localhost:{port}/v2/_catalog")?;
     }

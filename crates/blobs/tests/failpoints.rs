@@ -1,6 +1,8 @@
 //! What a store does when the disk refuses. A binary of its own, because failpoints are global to a process.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod session;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -8,6 +10,8 @@ use fail::FailScenario;
 use granary_blobs::{BlobStore, Checkpoint, FileStore, Ledger, ObjectKey, StoreError, Unsaved};
 use granary_oci::{Algorithm, Hasher};
 use tempfile::TempDir;
+
+use session::Row;
 
 /// Runs one test at a time, and ends it only when its last blocking job has ended: a job left behind would meet the
 /// failpoints of the next one.
@@ -195,5 +199,40 @@ fn a_failed_delete_says_so_and_tries_the_others() {
         assert_eq!(store.length(&keys[1]).await.unwrap(), None);
         store.delete(&keys).await.unwrap();
         assert_eq!(store.length(&keys[0]).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn a_take_over_whose_copy_fails_leaves_the_session_to_the_next() {
+    with_failpoints(async {
+        let root = tempfile::tempdir().unwrap();
+        let open = || FileStore::open(root.path(), 0).unwrap().shared();
+        let (one, two) = (open(), open());
+        let row = Row::new();
+        let mut session = row.claim(&one).await.unwrap();
+        session.writer.write(content()).await.unwrap();
+        session.save().await.unwrap();
+        // Its writer goes on, so another process has to copy what was saved.
+        let mut overtaken = row.claim(&one).await.unwrap();
+        fail::cfg("blobs::copied", "1*return->off").unwrap();
+        let failed = row.claim(&two).await;
+        assert!(matches!(failed, Err(StoreError::Io(_))));
+        overtaken.writer.write(content()).await.ok();
+        let mut session = row.claim(&two).await.unwrap();
+        session
+            .writer
+            .write(Bytes::from_static(b"!"))
+            .await
+            .unwrap();
+        assert_eq!(row.checkpoint().offset, 7, "the failed copy saved nothing");
+        let whole = session.writer.finish().await.unwrap();
+        assert_eq!(
+            whole.hasher.digest(Algorithm::Sha256),
+            Some(Algorithm::Sha256.digest(b"content!"))
+        );
+        session.ledger.save(&whole).await.unwrap();
+        let left = two.list(None, 100).await.unwrap();
+        assert_eq!(left, [row.key()], "the failed copy is gone");
+        assert_eq!(two.length(&row.key()).await.unwrap(), Some(8));
     });
 }

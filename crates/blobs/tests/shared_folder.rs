@@ -1,137 +1,22 @@
 //! Several stores on one folder, as several processes have them.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{
-    fs,
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+mod session;
 
-use async_trait::async_trait;
+use std::{fs, path::Path, sync::Arc};
+
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use granary_blobs::{
-    BlobStore, BlobWriter, Checkpoint, FileStore, Ledger, ObjectKey, StoreError, Unsaved,
+    BlobStore, Checkpoint, FileStore, Ledger, ObjectKey, StoreError, Unsaved,
     suite::{self, noise},
 };
-use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
+use granary_oci::{Algorithm, ByteRange, Digest};
 use tempfile::TempDir;
 
+use session::Row;
+
 const MIB: usize = 1024 * 1024;
-
-/// The row of an upload session.
-#[derive(Clone)]
-struct Row(Arc<Mutex<Saved>>);
-
-struct Saved {
-    epoch: u64,
-    key: ObjectKey,
-    checkpoint: Checkpoint,
-}
-
-/// What the writer of one epoch saves to.
-struct Epoch {
-    row: Row,
-    epoch: u64,
-    key: ObjectKey,
-    /// After how many saves the database is away.
-    lasts: AtomicUsize,
-}
-
-#[async_trait]
-impl Ledger for Epoch {
-    async fn save(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
-        let key = self.key.clone();
-        if self.lasts.load(Ordering::Relaxed) == 0 {
-            return Err(StoreError::Unsaved { key });
-        }
-        self.lasts.fetch_sub(1, Ordering::Relaxed);
-        let mut saved = self.row.0.lock().unwrap();
-        if saved.epoch != self.epoch {
-            return Err(StoreError::Superseded { key });
-        }
-        saved.key = key;
-        saved.checkpoint = reloaded(checkpoint);
-        Ok(())
-    }
-}
-
-/// A writer of a session, and what it saves to.
-struct Session {
-    writer: Box<dyn BlobWriter>,
-    ledger: Arc<Epoch>,
-}
-
-impl Session {
-    /// What a request does when its body has ended.
-    async fn save(mut self) -> Result<(), StoreError> {
-        self.save_and_stay().await
-    }
-
-    async fn save_and_stay(&mut self) -> Result<(), StoreError> {
-        let checkpoint = self.writer.sync().await?;
-        self.ledger.save(&checkpoint).await
-    }
-}
-
-impl Row {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Saved {
-            epoch: 0,
-            key: ObjectKey::unique(),
-            checkpoint: Checkpoint::start(Hasher::new(None)),
-        })))
-    }
-
-    /// Becomes the session's writer, whoever was it before.
-    async fn claim(&self, store: &FileStore) -> Result<Session, StoreError> {
-        self.claim_for(store, usize::MAX).await
-    }
-
-    async fn claim_for(&self, store: &FileStore, lasts: usize) -> Result<Session, StoreError> {
-        let (epoch, key, mut checkpoint) = {
-            let mut saved = self.0.lock().unwrap();
-            saved.epoch += 1;
-            (saved.epoch, saved.key.clone(), reloaded(&saved.checkpoint))
-        };
-        let key = match store.successor(&key, &checkpoint.state) {
-            None => key,
-            Some(state) => {
-                checkpoint.state = state;
-                ObjectKey::unique()
-            }
-        };
-        let ledger = Arc::new(Epoch {
-            row: self.clone(),
-            epoch,
-            key: key.clone(),
-            lasts: AtomicUsize::new(lasts),
-        });
-        let writer = store.append(&key, checkpoint, ledger.clone()).await?;
-        Ok(Session { writer, ledger })
-    }
-
-    fn key(&self) -> ObjectKey {
-        self.0.lock().unwrap().key.clone()
-    }
-
-    fn state(&self) -> Vec<u8> {
-        self.0.lock().unwrap().checkpoint.state.clone()
-    }
-}
-
-/// A checkpoint as a database gives it back.
-fn reloaded(checkpoint: &Checkpoint) -> Checkpoint {
-    Checkpoint {
-        offset: checkpoint.offset,
-        hasher: Hasher::import(&checkpoint.hasher.export()).unwrap(),
-        state: checkpoint.state.clone(),
-        tail: checkpoint.tail.clone(),
-    }
-}
 
 fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
@@ -172,7 +57,10 @@ async fn a_session_that_was_let_go_goes_on_in_the_same_file() {
             .await
             .unwrap();
         session.save().await.unwrap();
-        assert_eq!((row.key(), row.state()), (key.clone(), Vec::new()));
+        assert_eq!(
+            (row.key(), row.checkpoint().state),
+            (key.clone(), Vec::new())
+        );
     }
     let mut session = row.claim(&stores[0]).await.unwrap();
     let digest = session.writer.digest(Algorithm::Sha256).await.unwrap();
@@ -234,14 +122,9 @@ async fn a_writer_that_was_overtaken_before_it_began_is_refused() {
     let row = Row::new();
     let mut session = row.claim(&one).await.unwrap();
     session.writer.write(noise(1, MIB)).await.unwrap();
+    let stale = Arc::clone(&session.ledger);
     session.save().await.unwrap();
-    let (key, checkpoint) = (row.key(), reloaded(&row.0.lock().unwrap().checkpoint));
-    let stale = Arc::new(Epoch {
-        row: row.clone(),
-        epoch: row.0.lock().unwrap().epoch,
-        key: key.clone(),
-        lasts: AtomicUsize::new(usize::MAX),
-    });
+    let (key, checkpoint) = (row.key(), row.checkpoint());
     // It asks for the file only when another one has the session.
     let mut session = row.claim(&two).await.unwrap();
     let refused = one.append(&key, checkpoint.clone(), stale.clone()).await;
@@ -310,7 +193,9 @@ async fn a_session_that_ends_leaves_no_file_wherever_it_was() {
         session.save().await.unwrap();
         let _zombie = row.claim(&one).await.unwrap();
         let _heir = row.claim_for(&two, lasts).await;
-        one.abandon(&row.key(), &row.state()).await.unwrap();
+        one.abandon(&row.key(), &row.checkpoint().state)
+            .await
+            .unwrap();
         assert_eq!(keys(&one).await, [], "{lasts}");
     }
     let unreadable = one.abandon(&ObjectKey::unique(), b"?").await;
@@ -326,7 +211,7 @@ async fn a_body_that_is_refused_leaves_the_file_to_the_next_writer() {
     let mut session = row.claim(&one).await.unwrap();
     session.writer.write(noise(1, MIB)).await.unwrap();
     session.save().await.unwrap();
-    let before = reloaded(&row.0.lock().unwrap().checkpoint);
+    let before = row.checkpoint();
     let mut session = row.claim(&one).await.unwrap();
     session.writer.write(noise(2, MIB)).await.unwrap();
     let now = session.writer.sync().await.unwrap();

@@ -230,7 +230,21 @@ impl Catalog {
         .await
     }
 
-    /// A page of blobs or manifests to re-hash, those behind row `after`, quarantined ones among them.
+    /// Whether any blob lies in the store, and not in the catalog itself.
+    pub async fn names_objects(&self) -> Result<bool, CatalogError> {
+        let query = "SELECT id FROM blobs WHERE storage_key IS NOT NULL LIMIT 1";
+        Ok(self.reads.one::<sql::Id>(query, []).await?.is_some())
+    }
+
+    /// Whether any repository, or none any more, has this blob. Says nothing about who may read it.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool, CatalogError> {
+        let query = "SELECT id FROM blobs WHERE digest = $1";
+        let row: Option<sql::Id> = self.reads.one(query, [digest.to_bytes().into()]).await?;
+        Ok(row.is_some())
+    }
+
+    /// A page of blobs or manifests to re-hash, those behind row `after`, quarantined ones among them: up to `limit`, and
+    /// no more than are light enough to be held at once.
     pub async fn scrub_page(
         &self,
         kind: ScrubKind,
@@ -246,10 +260,19 @@ impl Catalog {
                  FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
             }
         };
-        let rows: Vec<ScrubRow> = self
-            .reads
-            .all(query, [after.into(), sql::signed(limit).into()])
-            .await?;
+        let weigh = match kind {
+            ScrubKind::Blob => {
+                "SELECT CAST(COALESCE(LENGTH(content), 0) AS BIGINT) AS weight FROM blobs WHERE id > $1 ORDER BY id LIMIT $2"
+            }
+            ScrubKind::Manifest => {
+                "SELECT CAST(LENGTH(payload) AS BIGINT) AS weight FROM manifests WHERE id > $1 ORDER BY id LIMIT $2"
+            }
+        };
+        let values = [after.into(), sql::signed(limit).into()];
+        let weights = self.reads.all::<sql::Weight>(weigh, values).await?;
+        let light = sql::rows_that_fit(&weights);
+        let values = [after.into(), sql::signed(light).into()];
+        let rows: Vec<ScrubRow> = self.reads.all(query, values).await?;
         let item = |row: ScrubRow| {
             let digest = Digest::from_bytes(&row.digest)
                 .ok_or_else(|| CatalogError::damaged("blobs", "digest"))?;
@@ -267,14 +290,14 @@ impl Catalog {
     }
 
     /// Stops serving what no longer matches its digest, until a push repairs it, or serves it again. Without effect if
-    /// the row no longer names the object `key`: a push may have repaired it meanwhile.
+    /// the row no longer names the object `key`: a push may have repaired it meanwhile. Says whether it took effect.
     pub async fn set_quarantine(
         &self,
         kind: ScrubKind,
         id: i64,
         key: Option<&str>,
         quarantined: bool,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<bool, CatalogError> {
         let mut update = match kind {
             ScrubKind::Blob => "UPDATE blobs SET state = $1 WHERE id = $2 AND state = $3",
             ScrubKind::Manifest => "UPDATE manifests SET state = $1 WHERE id = $2 AND state = $3",
@@ -290,9 +313,9 @@ impl Catalog {
             values.push(key.into());
         }
         self.write(async move |write| {
-            sql::execute(&write.transaction, &update, values).await?;
+            let changed = sql::execute(&write.transaction, &update, values).await?;
             write.touch(Touched::Everything);
-            Ok(())
+            Ok(changed > 0)
         })
         .await
     }

@@ -3,9 +3,10 @@
 //! A row goes in two steps: one pass marks it, a later one removes it if, inside the removing transaction, it is still
 //! marked, unreferenced and unleased. Whoever refers to a row or leases it takes the mark away.
 
+mod pace;
 mod sweep;
 
-use std::time::{Duration, Instant};
+use std::{collections::VecDeque, time::Duration};
 
 use sea_orm::FromQueryResult;
 
@@ -16,6 +17,7 @@ use crate::{
     sql::{self, LIST, signed, unsigned},
 };
 
+use pace::Pace;
 use sweep::Room;
 
 /// How long what is kept.
@@ -75,11 +77,6 @@ pub struct DoomedObject {
 /// subquery with this number as its limit: else PostgreSQL takes it for a tenth of the table and reads the others whole.
 const WINDOW: u64 = 200;
 
-/// How many times as long as it works on a shared database a collection rests.
-const REST: u32 = 4;
-/// Longest rest at once.
-const LONGEST_REST: Duration = Duration::from_secs(1);
-
 const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
      WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
 
@@ -107,12 +104,12 @@ impl Catalog {
         pass_began: i64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let looking = Instant::now();
+        let mut pace = Pace::new(self);
         let bound = "SELECT repository_id, blob_id AS id FROM repository_blobs WHERE (repository_id, blob_id) > ($1, $2) \
                      ORDER BY repository_id, blob_id LIMIT 1 OFFSET $3";
         let (first, behind) = (after.0, after.1);
         let values = [first.into(), behind.into(), signed(WINDOW - 1).into()];
-        let bound: Option<MembershipKey> = self.reads.one(bound, values).await?;
+        let bound: Option<MembershipKey> = pace.step(1, self.reads.one(bound, values)).await?;
         let end = bound.map_or((i64::MAX, i64::MAX), |row| (row.repository_id, row.id));
         let query = format!(
             "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, repository_blobs.candidate_since \
@@ -123,13 +120,12 @@ impl Catalog {
             self.reads.dialect.clock()
         );
         let values = [first.into(), behind.into(), end.0.into(), end.1.into()];
-        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
+        let candidates = pace.step(1, self.reads.all(&query, values)).await?;
         *after = end;
-        self.rest(looking).await;
         granary_failpoint::reach_async("gc::chosen").await;
         let room = Room::Membership;
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, room)
+            .mark_or_remove(pace, candidates, limits, pass_began, room)
             .await?;
         page.more = end.0 < i64::MAX;
         Ok(page)
@@ -142,8 +138,8 @@ impl Catalog {
         pass_began: i64,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let looking = Instant::now();
-        let (first, end) = (*after, self.window("blobs", *after).await?);
+        let mut pace = Pace::new(self);
+        let (first, end) = (*after, self.window(&mut pace, "blobs", *after).await?);
         let condition = if limits.dry_run {
             unneeded_blob(&self.reads.dialect.clock())
         } else {
@@ -154,12 +150,11 @@ impl Catalog {
              FROM (SELECT * FROM blobs WHERE id > $1 AND id <= $2 ORDER BY id LIMIT {WINDOW}) AS blobs WHERE {condition} ORDER BY id"
         );
         let values = [first.into(), end.into()];
-        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
+        let candidates = pace.step(1, self.reads.all(&query, values)).await?;
         *after = end;
-        self.rest(looking).await;
         granary_failpoint::reach_async("gc::blobs_chosen").await;
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, Room::Blob)
+            .mark_or_remove(pace, candidates, limits, pass_began, Room::Blob)
             .await?;
         page.more = end < i64::MAX;
         Ok(page)
@@ -174,8 +169,8 @@ impl Catalog {
         age: Duration,
         limits: CollectionLimits,
     ) -> Result<CollectedPage, CatalogError> {
-        let looking = Instant::now();
-        let (first, end) = (*after, self.window("manifests", *after).await?);
+        let mut pace = Pace::new(self);
+        let (first, end) = (*after, self.window(&mut pace, "manifests", *after).await?);
         let query = format!(
             "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
              FROM (SELECT * FROM manifests WHERE id > $1 AND id <= $2 ORDER BY id LIMIT {WINDOW}) AS manifests \
@@ -183,27 +178,32 @@ impl Catalog {
             self.reads.dialect.clock()
         );
         let values = [first.into(), end.into(), micros(age).into()];
-        let candidates: Vec<Candidate> = self.reads.all(&query, values).await?;
+        let candidates = pace.step(1, self.reads.all(&query, values)).await?;
         *after = end;
-        self.rest(looking).await;
         let room = Room::Manifest { age };
         let mut page = self
-            .mark_or_remove(candidates, limits, pass_began, room)
+            .mark_or_remove(pace, candidates, limits, pass_began, room)
             .await?;
         page.more = end < i64::MAX;
         Ok(page)
     }
 
     /// The last id of a window behind `after`; the largest number there is if no more rows follow.
-    async fn window(&self, table: &str, after: i64) -> Result<i64, CatalogError> {
+    async fn window(
+        &self,
+        pace: &mut Pace<'_>,
+        table: &str,
+        after: i64,
+    ) -> Result<i64, CatalogError> {
         let bound = format!("SELECT id FROM {table} WHERE id > $1 ORDER BY id LIMIT 1 OFFSET $2");
         let values = [after.into(), signed(WINDOW - 1).into()];
-        let row: Option<sql::Id> = self.reads.one(&bound, values).await?;
+        let row: Option<sql::Id> = pace.step(1, self.reads.one(&bound, values)).await?;
         Ok(row.map_or(i64::MAX, |row| row.id))
     }
 
     async fn mark_or_remove(
         &self,
+        mut pace: Pace<'_>,
         candidates: Vec<Candidate>,
         limits: CollectionLimits,
         pass_began: i64,
@@ -221,36 +221,24 @@ impl Catalog {
                 .sum();
             return Ok(page);
         }
-        let (ripe, fresh): (Vec<Candidate>, Vec<Candidate>) = candidates
+        let (mut ripe, mut fresh): (VecDeque<Candidate>, VecDeque<Candidate>) = candidates
             .into_iter()
             .partition(|one| one.candidate_since.is_some_and(|since| since < pass_began));
-        for part in fresh.chunks(Room::MARKED_TOGETHER) {
-            let (part, began) = (part.to_vec(), Instant::now());
-            page.marked += self
-                .write(async move |write| room.mark(write, part).await)
-                .await?;
-            self.rest(began).await;
+        while !fresh.is_empty() {
+            let part: Vec<_> = fresh.drain(..fresh.len().min(pace.rows())).collect();
+            let mark = self.write(async move |write| room.mark(write, part).await);
+            page.marked += pace.step(0, mark).await?;
         }
-        for part in ripe.chunks(room.removed_together(self.reads.dialect)) {
-            let (part, began) = (part.to_vec(), Instant::now());
-            let removed = self
-                .write(async move |write| room.remove(write, part, limits).await)
-                .await?;
+        while !ripe.is_empty() {
+            let rows = room.removed_together(self.reads.dialect, &pace);
+            let part: Vec<_> = ripe.drain(..ripe.len().min(rows)).collect();
+            let remove = self.write(async move |write| room.remove(write, part, limits).await);
+            let removed = pace.step(0, remove).await?;
             page.removed += removed.len() as u64;
             let bytes = removed.iter().map(|one| unsigned(one.size));
             page.bytes += bytes.sum::<u64>();
-            self.rest(began).await;
         }
         Ok(page)
-    }
-
-    /// Leaves a shared database to others for a while after work that began at `began`: collection has no hurry, and
-    /// pulls that wait for a processor do.
-    async fn rest(&self, began: Instant) {
-        if self.is_shared() {
-            let rest = began.elapsed() * REST;
-            tokio::time::sleep(rest.min(LONGEST_REST)).await;
-        }
     }
 
     /// Objects that may be deleted from the store now; none while somebody holds them.

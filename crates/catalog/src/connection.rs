@@ -41,10 +41,7 @@ impl Catalog {
         let connection = Database::connect(dialect::sqlite_options(&url, READERS)).await?;
         let cache = Arc::new(Cache::new());
         Ok(Self {
-            reads: Reads {
-                connection,
-                dialect: Dialect::Sqlite,
-            },
+            reads: Reads::new(connection, Dialect::Sqlite),
             writer: Writer::grouped(writes.clone(), Arc::clone(&cache))?,
             memory: Memory::Exact(cache),
             tag_lookups: None,
@@ -61,10 +58,7 @@ impl Catalog {
         let writers = (connections / 2).max(1);
         let readers = connections.saturating_sub(writers).max(1);
         let connection = Database::connect(dialect::postgres_options(url, readers)).await?;
-        let reads = Reads {
-            connection,
-            dialect: Dialect::Postgres,
-        };
+        let reads = Reads::new(connection, Dialect::Postgres);
         // Enough to keep the database busy; further statements would only answer fewer questions each.
         let lanes = (readers as usize / 4).max(1);
         Ok(Self {

@@ -39,9 +39,10 @@ pub fn now() -> i64 {
     i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A duration in the catalog's unit.
+/// A duration in the catalog's unit; one that no clock reaches becomes one that can be added to a time.
 pub fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    const FOREVER: i64 = i64::MAX / 2;
+    i64::try_from(duration.as_micros()).map_or(FOREVER, |micros| micros.min(FOREVER))
 }
 
 impl Dialect {

@@ -76,11 +76,6 @@ impl DigestRow {
     }
 }
 
-#[derive(FromQueryResult)]
-struct TagName {
-    name: String,
-}
-
 /// Most referring manifests that an answer lists.
 const LISTED: u64 = 20;
 
@@ -216,19 +211,7 @@ pub(crate) async fn remove_manifest(
     principal: &str,
     lease: Duration,
 ) -> Result<(), CatalogError> {
-    let names: Vec<TagName> = sql::all(
-        &write.transaction,
-        "SELECT name FROM tags WHERE manifest_id = $1",
-        [manifest.into()],
-    )
-    .await?;
-    for row in names {
-        let tag = row
-            .name
-            .parse()
-            .map_err(|error| CatalogError::damaged("tags", error))?;
-        tags::remove(write, repository, repository_id, &tag, digest, principal).await?;
-    }
+    tags::remove_all(write, repository, (manifest, digest), principal).await?;
     let edges = "SELECT digest FROM manifest_edges WHERE manifest_id = $1";
     let edges: Vec<DigestRow> = sql::all(&write.transaction, edges, [manifest.into()]).await?;
     // What it referred to may be unreferenced now, and a HEAD has to see that to lease it.

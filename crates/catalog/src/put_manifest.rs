@@ -433,15 +433,14 @@ async fn take_over_referrers(
     .await?;
     let index: Value = serde_json::from_slice(&put.payload).unwrap_or_default();
     let descriptors = index.get("manifests").and_then(Value::as_array);
+    let mut here = manifests_among(write, repository, &put.manifest.edges).await?;
     for descriptor in descriptors.into_iter().flatten() {
         let text = |field| descriptor.get(field).and_then(Value::as_str);
         let Some(digest) = text("digest").and_then(|digest| digest.parse::<Digest>().ok()) else {
             continue;
         };
-        if tags::find_manifest(write, repository, &digest)
-            .await?
-            .is_some()
-        {
+        // One that is listed twice counts once.
+        if here.remove(&digest).is_some() {
             announce(
                 write,
                 repository,

@@ -95,8 +95,9 @@ impl Catalog {
         let mut page = ReferrersPage::default();
         let (mut after, mut bytes) = (filter.after, 0);
         loop {
+            let room = max_bytes.saturating_sub(bytes);
             let rows = self
-                .referrer_rows(repository, subject, filter, after)
+                .referrer_rows(repository, subject, filter, after, room)
                 .await?;
             let last_batch = rows.len() < REFERRER_BATCH;
             for row in rows {
@@ -108,31 +109,37 @@ impl Catalog {
                 after = row.id;
                 page.descriptors.push(row.descriptor);
             }
+            if bytes > max_bytes {
+                page.next = Some(after);
+                return Ok(page);
+            }
             if last_batch {
                 return Ok(page);
             }
         }
     }
 
+    /// The rows behind `after`, the last of which is the first that leaves nothing of `room`. A descriptor may be as large
+    /// as a manifest, so what is not needed is not read.
     async fn referrer_rows(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
         filter: &ReferrerFilter,
         after: i64,
+        room: usize,
     ) -> Result<Vec<ReferrerRow>, CatalogError> {
-        let mut query = "SELECT f.id, f.descriptor FROM referrers f JOIN repositories r ON r.id = f.repository_id \
-                         WHERE r.name = $1 AND f.subject = $2 AND f.id > $3"
-            .to_owned();
+        let mut condition = "r.name = $1 AND f.subject = $2 AND f.id > $3".to_owned();
         let mut values = vec![
             repository.as_str().into(),
             subject.to_bytes().into(),
             after.into(),
+            signed(room as u64).into(),
         ];
         if !filter.artifact_types.is_empty() {
-            query.push_str(&format!(
+            condition.push_str(&format!(
                 " AND f.artifact_type IN ({})",
-                sql::placeholders(4, filter.artifact_types.len())
+                sql::placeholders(5, filter.artifact_types.len())
             ));
             values.extend(
                 filter
@@ -141,7 +148,13 @@ impl Catalog {
                     .map(|wanted| wanted.as_str().into()),
             );
         }
-        query.push_str(&format!(" ORDER BY f.id LIMIT {REFERRER_BATCH}"));
+        let query = format!(
+            "SELECT f.id, f.descriptor FROM referrers f WHERE f.id IN (SELECT id FROM \
+               (SELECT f.id, SUM(LENGTH(f.descriptor)) OVER (ORDER BY f.id ROWS UNBOUNDED PRECEDING) - LENGTH(f.descriptor) AS filled \
+                FROM referrers f JOIN repositories r ON r.id = f.repository_id \
+                WHERE {condition} ORDER BY f.id LIMIT {REFERRER_BATCH}) AS batch \
+             WHERE filled <= $4) ORDER BY f.id"
+        );
         self.reads.all(&query, values).await
     }
 }

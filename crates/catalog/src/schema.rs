@@ -103,16 +103,18 @@ pub(crate) async fn prepare_shared(url: &str) -> Result<(), CatalogError> {
     prepared
 }
 
-/// A commit that the server answers before it is on the disk would be acknowledged to clients and then lost.
+/// A commit that the server answers before it is on the disk, its own and that of a synchronous standby, would be
+/// acknowledged to clients and then lost.
 async fn durable(connection: &DatabaseConnection) -> Result<(), CatalogError> {
     let query = "SELECT setting AS value FROM pg_settings WHERE name = 'synchronous_commit'";
     let found: Option<Setting> = sql::one(connection, query, []).await?;
-    if found.is_some_and(|found| found.value == "off") {
-        return Err(CatalogError::Schema(
-            "synchronous_commit is off for this database or user: set it to on, or what Granary acknowledged can be lost".to_owned(),
-        ));
-    }
-    Ok(())
+    let Some(found) = found.filter(|found| matches!(found.value.as_str(), "off" | "local")) else {
+        return Ok(());
+    };
+    Err(CatalogError::Schema(format!(
+        "synchronous_commit is {} for this database or user: set it to on, or what Granary acknowledged can be lost",
+        found.value
+    )))
 }
 
 /// Applies what is pending, unless the database is ahead of this version.

@@ -1,6 +1,12 @@
 //! Running plain SQL with `$n` parameters, which both databases read.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, Statement, Value};
 
@@ -20,15 +26,30 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Reads {
     pub(crate) connection: DatabaseConnection,
     pub(crate) dialect: Dialect,
+    number: Arc<AtomicU64>,
 }
 
 impl Reads {
+    pub(crate) fn new(connection: DatabaseConnection, dialect: Dialect) -> Self {
+        Self {
+            connection,
+            dialect,
+            number: Arc::default(),
+        }
+    }
+
+    /// How many statements there have been.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
     /// The first row, if there is one.
     pub(crate) async fn one<T: FromQueryResult>(
         &self,
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Option<T>, CatalogError> {
+        self.number.fetch_add(1, Ordering::Relaxed);
         let mut again = Again::new();
         let statement = statement(&self.connection, sql, values);
         loop {
@@ -47,6 +68,7 @@ impl Reads {
         sql: &str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<T>, CatalogError> {
+        self.number.fetch_add(1, Ordering::Relaxed);
         let mut again = Again::new();
         let statement = statement(&self.connection, sql, values);
         loop {
@@ -152,6 +174,25 @@ pub(crate) fn placeholders(from: usize, count: usize) -> String {
         .map(|number| format!("${number}"))
         .collect();
     names.join(", ")
+}
+
+/// How heavy a row is, in bytes.
+#[derive(FromQueryResult)]
+pub(crate) struct Weight {
+    weight: i64,
+}
+
+/// Bytes of rows that a page of a long work holds, if one row alone is not heavier.
+const PAGE_WEIGHT: i64 = 8 << 20;
+
+/// How many of the next rows are light enough to be held at once; at least one.
+pub(crate) fn rows_that_fit(weights: &[Weight]) -> u64 {
+    let mut left = PAGE_WEIGHT;
+    let fits = weights.iter().take_while(|row| {
+        left -= row.weight;
+        left >= 0
+    });
+    fits.count().max(1) as u64
 }
 
 /// Most values in one `IN` list; SQLite allows 32,766 parameters, PostgreSQL 65,535.

@@ -303,6 +303,46 @@ pub(crate) async fn remove(
     Ok(())
 }
 
+#[derive(FromQueryResult)]
+struct TagName {
+    name: String,
+}
+
+/// Removes every tag that stands at the manifest; there may be very many.
+pub(crate) async fn remove_all(
+    write: &mut Write,
+    repository: &RepositoryName,
+    (manifest, digest): (i64, &Digest),
+    principal: &str,
+) -> Result<(), CatalogError> {
+    let names = "SELECT name FROM tags WHERE manifest_id = $1";
+    let names: Vec<TagName> = sql::all(&write.transaction, names, [manifest.into()]).await?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    // As in `record`: the times of one tag grow strictly.
+    let history = "INSERT INTO tag_history (repository_id, name, previous, principal, moved_at) \
+                   SELECT repository_id, name, $2, $3, CASE WHEN latest >= $4 THEN latest + 1 ELSE $4 END \
+                   FROM (SELECT t.repository_id, t.name, (SELECT MAX(h.moved_at) FROM tag_history h \
+                       WHERE h.repository_id = t.repository_id AND h.name = t.name) AS latest \
+                     FROM tags t WHERE t.manifest_id = $1) AS standing";
+    let values = [
+        manifest.into(),
+        digest.to_bytes().into(),
+        principal.into(),
+        write.now.into(),
+    ];
+    sql::execute(&write.transaction, history, values).await?;
+    let delete = "DELETE FROM tags WHERE manifest_id = $1";
+    sql::execute(&write.transaction, delete, [manifest.into()]).await?;
+    for row in names {
+        let tag = row.name.parse();
+        let tag = tag.map_err(|error| CatalogError::damaged("tags", error))?;
+        write.touch(Touched::Tag(repository.clone(), tag));
+    }
+    Ok(())
+}
+
 /// Starts the time that a manifest may be kept without a tag, if it has none left.
 pub(crate) async fn note_if_untagged(write: &Write, manifest: i64) -> Result<(), CatalogError> {
     if write.dialect == Dialect::Postgres {

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::{FromQueryResult, Value};
 
-use super::{Candidate, CollectionLimits, UNHELD_BLOB, UNKEPT_MANIFEST, UNREFERENCED_MEMBERSHIP};
+use super::{
+    Candidate, CollectionLimits, UNHELD_BLOB, UNKEPT_MANIFEST, UNREFERENCED_MEMBERSHIP, pace::Pace,
+};
 use crate::{
     CatalogError,
     blobs::doom_all,
@@ -79,16 +81,12 @@ impl Room {
         }
     }
 
-    /// Most rows that one transaction marks. Others wait for them, so they are few.
-    pub(super) const MARKED_TOGETHER: usize = 50;
-
     /// Most rows that one transaction removes. The repository of a manifest is taken as a whole, so where there are
     /// others it is given back after each.
-    pub(super) fn removed_together(self, dialect: Dialect) -> usize {
+    pub(super) fn removed_together(self, dialect: Dialect, pace: &Pace<'_>) -> usize {
         match (dialect, self) {
-            (Dialect::Sqlite, _) => 200,
             (Dialect::Postgres, Self::Manifest { .. }) => 1,
-            (Dialect::Postgres, Self::Membership | Self::Blob) => 50,
+            _ => pace.rows(),
         }
     }
 

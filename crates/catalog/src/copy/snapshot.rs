@@ -17,8 +17,6 @@ use crate::{
 
 /// Most rows of a page.
 pub(super) const ROWS: usize = 500;
-/// Heavy columns of a page's rows together have at most this many bytes, unless one row alone has more.
-const WEIGHT: i64 = 8 << 20;
 
 /// Everything a catalog held at one moment, on a connection of its own. While it is open, SQLite's log grows with what is
 /// written meanwhile.
@@ -130,7 +128,7 @@ impl Snapshot {
         }
         let after: Vec<Value> = after.unwrap_or_default().to_vec();
         let limit = match table.heavy {
-            None => ROWS,
+            None => ROWS as u64,
             Some(heavy) => self.rows_that_fit(heavy, &from, &keys, &after).await?,
         };
         let query = format!(
@@ -154,17 +152,12 @@ impl Snapshot {
         from: &str,
         keys: &str,
         after: &[Value],
-    ) -> Result<usize, CatalogError> {
+    ) -> Result<u64, CatalogError> {
         let query = format!(
-            "SELECT CAST(COALESCE(LENGTH({heavy}), 0) AS BIGINT) AS id {from} ORDER BY {keys} LIMIT {ROWS}"
+            "SELECT CAST(COALESCE(LENGTH({heavy}), 0) AS BIGINT) AS weight {from} ORDER BY {keys} LIMIT {ROWS}"
         );
-        let weights: Vec<Id> = sql::all(&self.transaction, &query, after.to_vec()).await?;
-        let mut left = WEIGHT;
-        let fits = weights.iter().take_while(|weight| {
-            left -= weight.id;
-            left >= 0
-        });
-        Ok(fits.count().max(1))
+        let weights: Vec<sql::Weight> = sql::all(&self.transaction, &query, after.to_vec()).await?;
+        Ok(sql::rows_that_fit(&weights))
     }
 
     fn statement(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Statement {

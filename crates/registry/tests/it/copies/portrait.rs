@@ -1,7 +1,7 @@
 //! An installation with something of everything in it, and a description of all that can be seen of one.
 
 use bytes::Bytes;
-use granary_catalog::{BlobPlace, ScrubKind};
+use granary_catalog::{BlobPlace, ScrubItem, ScrubKind};
 use granary_oci::{Digest, Reference};
 use granary_registry::{ManifestRequest, Precondition, ReferrerFilter, Registry, RegistryError};
 
@@ -141,12 +141,7 @@ pub(super) async fn portrait(registry: &Registry, times: &[i64]) -> Vec<String> 
         }
     }
     for kind in [ScrubKind::Blob, ScrubKind::Manifest] {
-        for item in registry
-            .catalog()
-            .scrub_page(kind, 0, 10_000)
-            .await
-            .unwrap()
-        {
+        for item in every(registry, kind).await {
             let known = registry.catalog().explain(&item.digest).await.unwrap();
             lines.push(format!("{item:?} {known:?}"));
         }
@@ -154,14 +149,24 @@ pub(super) async fn portrait(registry: &Registry, times: &[i64]) -> Vec<String> 
     lines
 }
 
+/// All rows of one kind.
+async fn every(registry: &Registry, kind: ScrubKind) -> Vec<ScrubItem> {
+    let mut items: Vec<ScrubItem> = Vec::new();
+    loop {
+        let after = items.last().map_or(0, |item| item.id);
+        let page = registry.catalog().scrub_page(kind, after, 1000).await;
+        let page = page.unwrap();
+        if page.is_empty() {
+            return items;
+        }
+        items.extend(page);
+    }
+}
+
 /// Every blob that can be served has the bytes of its digest, and every manifest all of its blobs.
 pub(super) async fn assert_complete(registry: &Registry) -> usize {
     let mut checked = 0;
-    let blobs = registry
-        .catalog()
-        .scrub_page(ScrubKind::Blob, 0, 100_000)
-        .await
-        .unwrap();
+    let blobs = every(registry, ScrubKind::Blob).await;
     for item in blobs.iter().filter(|item| !item.quarantined) {
         let Some(last) = item.size.checked_sub(1) else {
             continue;
@@ -196,11 +201,7 @@ pub(super) async fn assert_complete(registry: &Registry) -> usize {
 
 /// The object of a blob.
 pub(super) async fn key_of(registry: &Registry, digest: &Digest) -> String {
-    let blobs = registry
-        .catalog()
-        .scrub_page(ScrubKind::Blob, 0, 10_000)
-        .await
-        .unwrap();
+    let blobs = every(registry, ScrubKind::Blob).await;
     let item = blobs.into_iter().find(|item| item.digest == *digest);
     match item.unwrap().place {
         BlobPlace::Object(key) => key,

@@ -1,0 +1,60 @@
+//! How fast a collection goes.
+//!
+//! A collection has no hurry, and a pull that waits for the database does. So on a database that others use as well, steps
+//! are short and the rests between them long while anybody reads; when nobody does, steps are larger and rests as long
+//! as the work. A database of its own orders changes and reads by itself, and needs no rests.
+
+use std::time::{Duration, Instant};
+
+use crate::{Catalog, CatalogError};
+
+/// How many times as long as it works a collection rests beside readers.
+const REST: u32 = 8;
+/// Longest rest at once.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
+/// The pace of a collection on one catalog.
+pub(super) struct Pace<'a> {
+    catalog: &'a Catalog,
+    /// The number of reads at the last look.
+    seen: u64,
+    /// Whether others have read since the look before.
+    beside_readers: bool,
+}
+
+impl<'a> Pace<'a> {
+    pub(super) fn new(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            seen: catalog.reads.number(),
+            beside_readers: true,
+        }
+    }
+
+    /// Most rows that a transaction changes. Who needs one of them waits for the transaction.
+    pub(super) fn rows(&self) -> usize {
+        match (self.catalog.is_shared(), self.beside_readers) {
+            (false, _) => 200,
+            (true, false) => 50,
+            (true, true) => 10,
+        }
+    }
+
+    /// Takes a step, which itself reads `own` times, and rests.
+    pub(super) async fn step<T>(
+        &mut self,
+        own: u64,
+        step: impl Future<Output = Result<T, CatalogError>>,
+    ) -> Result<T, CatalogError> {
+        let began = Instant::now();
+        let done = step.await?;
+        if self.catalog.is_shared() {
+            let number = self.catalog.reads.number();
+            self.beside_readers = number - self.seen > own;
+            let times = if self.beside_readers { REST } else { 1 };
+            tokio::time::sleep((began.elapsed() * times).min(LONGEST_REST)).await;
+            self.seen = number;
+        }
+        Ok(done)
+    }
+}

@@ -142,7 +142,7 @@ pub async fn ask(folder: &Path, work: &Maintenance, progress: &Progress) -> anyh
     let path = socket_path(folder)?;
     let stream = UnixStream::connect(&path).await.with_context(|| {
         format!(
-            "the data folder is in use, but no server answers at {}",
+            "the data folder is in use, but no server answers at {}: wait for the command that uses it, or for the server to finish its start",
             path.display()
         )
     })?;

@@ -1,6 +1,9 @@
 //! The commands that move content in and out.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use granary_registry::{
     BucketAccess, ExportRequest, ImportRequest, ImportSource, Maintenance, MovingError, SourceKind,
@@ -155,8 +158,21 @@ fn findings(text: &mut String, label: &str, findings: &Value) {
 
 /// The path as the server has to know it, which runs in another folder.
 fn absolute(path: &Path) -> Result<PathBuf, UsageError> {
-    path.canonicalize()
-        .map_err(|error| UsageError(format!("{} cannot be opened: {error}", path.display())))
+    path.canonicalize().map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "look how the path is written, and whether what it names is mounted here"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "let the user of granary read it and enter the folders above it"
+            }
+            _ => "make it readable and run the command again",
+        };
+        UsageError(format!(
+            "{} cannot be opened: {error}: {remedy}",
+            path.display()
+        ))
+    })
 }
 
 /// The same for a path that need not be there yet; its folder must.

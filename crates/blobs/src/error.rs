@@ -152,6 +152,27 @@ impl StoreError {
         }
     }
 
+    /// Whether this says of the object itself that its bytes are gone or wrong. Other errors, such as too many open files,
+    /// missing rights or a server that does not answer, say nothing about them.
+    pub fn is_damage(&self) -> bool {
+        use rustix::io::Errno;
+        const OF_THE_BYTES: [Errno; 7] = [
+            Errno::IO,
+            Errno::BADMSG,
+            Errno::UCLEAN,
+            Errno::ILSEQ,
+            Errno::NODATA,
+            Errno::ISDIR,
+            Errno::LOOP,
+        ];
+        match self {
+            Self::Missing { .. } | Self::Damaged { .. } => true,
+            Self::Io(failure) => Errno::from_io_error(&failure.source)
+                .is_some_and(|found| OF_THE_BYTES.contains(&found)),
+            _ => false,
+        }
+    }
+
     /// Makes an error of the system's answer; for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| {

@@ -234,6 +234,12 @@ impl BlobStore for FileStore {
             .await
     }
 
+    async fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.blocking(move |tree| tree.counted(Operation::Sync, || tree.settle(&key)))
+            .await
+    }
+
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError> {
         let ours = |key: &&ObjectKey| key.foreign_path().is_none();
         let doomed: Vec<_> = keys.iter().filter(ours).cloned().collect();
@@ -263,6 +269,10 @@ impl BlobStore for FileStore {
             tree.counted(Operation::List, || tree.list(after.as_ref(), limit))
         })
         .await
+    }
+
+    async fn known_identity(&self) -> Result<Option<String>, StoreError> {
+        self.blocking(|tree| tree.known_identity()).await
     }
 
     async fn identity(&self, fresh: &str) -> Result<String, StoreError> {

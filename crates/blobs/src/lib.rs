@@ -116,6 +116,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The object's present length, or `None` if there is none.
     async fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
 
+    /// Makes an object durable that is there, whoever wrote it and however that ended.
+    async fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let _ = key;
+        Ok(())
+    }
+
     /// Removes the objects. Removing a missing one is success, and so is leaving a foreign one where it is. After an
     /// error the others were still tried.
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StoreError>;
@@ -176,6 +182,9 @@ pub trait BlobStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ObjectKey>, StoreError>;
 
+    /// The store's identity, if it was given one.
+    async fn known_identity(&self) -> Result<Option<String>, StoreError>;
+
     /// Reads the store's identity, writing `fresh` durably if it has none yet.
     async fn identity(&self, fresh: &str) -> Result<String, StoreError>;
 
@@ -186,6 +195,11 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// [`StoreError::Full`] when an upload must not start or go on.
     async fn admit(&self) -> Result<(), StoreError>;
+
+    /// Whether uploads wait for memory that others hold.
+    fn is_pressed(&self) -> bool {
+        false
+    }
 }
 
 /// Writes one object from a checkpoint on.

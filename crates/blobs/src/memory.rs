@@ -149,6 +149,10 @@ impl BlobStore for MemoryStore {
             .collect())
     }
 
+    async fn known_identity(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.contents().identity.clone())
+    }
+
     async fn identity(&self, fresh: &str) -> Result<String, StoreError> {
         Ok(self
             .contents()

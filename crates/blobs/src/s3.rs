@@ -126,36 +126,6 @@ impl S3Store {
     fn identity_path(&self) -> String {
         format!("{}granary-store-id", self.bucket.prefix)
     }
-
-    /// The identity, if the store has one.
-    async fn known_identity(&self) -> Result<Option<String>, StoreError> {
-        const ACTION: &str = "reading the store's identity";
-        let answer = self
-            .bucket
-            .client
-            .get_object()
-            .bucket(&self.bucket.name)
-            .key(self.identity_path())
-            .send()
-            .await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
-            Err(error) => return Err(failed(ACTION, None)(error)),
-        };
-        let broken = |reason: String| StoreError::from(RemoteFailure::new(ACTION, None, reason));
-        let body = answer
-            .body
-            .collect()
-            .await
-            .map_err(|error| broken(error.to_string()))?;
-        let identity =
-            String::from_utf8(body.to_vec()).map_err(|_| broken("it is no text".to_owned()))?;
-        match identity.trim() {
-            "" => Err(broken("it is empty".to_owned())),
-            identity => Ok(Some(identity.to_owned())),
-        }
-    }
 }
 
 #[async_trait]
@@ -298,6 +268,35 @@ impl BlobStore for S3Store {
         Ok(keys)
     }
 
+    async fn known_identity(&self) -> Result<Option<String>, StoreError> {
+        const ACTION: &str = "reading the store's identity";
+        let answer = self
+            .bucket
+            .client
+            .get_object()
+            .bucket(&self.bucket.name)
+            .key(self.identity_path())
+            .send()
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some("NoSuchKey") => return Ok(None),
+            Err(error) => return Err(failed(ACTION, None)(error)),
+        };
+        let broken = |reason: String| StoreError::from(RemoteFailure::new(ACTION, None, reason));
+        let body = answer
+            .body
+            .collect()
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let identity =
+            String::from_utf8(body.to_vec()).map_err(|_| broken("it is no text".to_owned()))?;
+        match identity.trim() {
+            "" => Err(broken("it is empty".to_owned())),
+            identity => Ok(Some(identity.to_owned())),
+        }
+    }
+
     async fn identity(&self, fresh: &str) -> Result<String, StoreError> {
         if let Some(identity) = self.known_identity().await? {
             return Ok(identity);
@@ -330,5 +329,9 @@ impl BlobStore for S3Store {
 
     async fn admit(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.budget.has_waiters()
     }
 }

@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -230,7 +230,9 @@ fn prepare(folder: &Path, note: &BackupNote) -> Result<(), CopyError> {
         }
     }
     let log = folder.join(format!("{DATABASE}-wal"));
-    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+    if has_write_ahead_log(&folder.join(DATABASE))
+        || fs::metadata(&log).is_ok_and(|log| log.len() > 0)
+    {
         return Err(CopyError::Folder(format!(
             "{} was used as an installation since the last backup: use another folder",
             folder.display()
@@ -246,6 +248,14 @@ fn prepare(folder: &Path, note: &BackupNote) -> Result<(), CopyError> {
         }
     }
     Ok(())
+}
+
+/// Whether a server has run on the database since it was sealed. Sealing takes the write-ahead log from a database
+/// (<https://www.sqlite.org/fileformat.html>, bytes 18 and 19), and serving it gives it one for good.
+fn has_write_ahead_log(database: &Path) -> bool {
+    let mut head = [0; 20];
+    let read = File::open(database).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head[18..] != [1, 1]
 }
 
 /// Puts the finished catalog in the place of the one before.
@@ -299,7 +309,13 @@ fn sync(folder: &Path) -> Result<(), CopyError> {
 
 fn lock(folder: &Path) -> Result<File, CopyError> {
     let path = folder.join("lock");
-    let lock = File::create(&path).map_err(file("opening", &path))?;
+    // What lies there may be anybody's, until it is known to be a backup.
+    let lock = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(file("opening", &path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(CopyError::Folder(format!(

@@ -131,7 +131,7 @@ impl Registry {
         }
         let limits = CollectionLimits {
             grace: parts.rules.grace,
-            read_grace: parts.rules.read_grace.min(parts.rules.grace),
+            read_grace: parts.rules.object_grace(),
             dry_run,
         };
         if !dry_run {

@@ -113,7 +113,7 @@ pub enum CopyError {
     Busy,
     /// A store belongs to another catalog.
     #[error(
-        "the {side}'s blob store has id {found}, but the copy is of the installation with id {expected}"
+        "the {side}'s blob store has id {found}, but the copy is of the installation with id {expected}: name the store that belongs to the {side}'s database"
     )]
     ForeignStore {
         /// Whose store.
@@ -214,7 +214,8 @@ pub(crate) async fn copy(
     progress.say("looking at the source");
     let _claim = to.catalog.claim_copy().await?.ok_or(CopyError::Busy)?;
     let id = snapshot.store_id().await?.ok_or(CopyError::Empty)?;
-    belongs(store, "source", &id, CopyError::Source).await?;
+    let found = store.known_identity().await.map_err(CopyError::Source)?;
+    belongs("source", &id, found.unwrap_or_else(|| "none".to_owned()))?;
     let figures = snapshot.figures().await?;
     let resumed = match to.catalog.begin_copy(&id, &figures).await? {
         CopyStart::Fresh => false,
@@ -222,7 +223,8 @@ pub(crate) async fn copy(
         CopyStart::Finished => return Err(CopyError::Finished),
         CopyStart::Occupied(by) => return Err(CopyError::Occupied(by)),
     };
-    belongs(to.store, "target", &id, CopyError::Target).await?;
+    let found = to.store.identity(&id).await.map_err(CopyError::Target)?;
+    belongs("target", &id, found)?;
     let watch = |table: &str, rows| match rows {
         0 => progress.say(&format!("copying rows of {table}")),
         rows => progress.advance(rows),
@@ -277,13 +279,7 @@ async fn is_shared(from: &dyn BlobStore, to: &dyn BlobStore) -> Result<bool, Cop
     Ok(found?.is_some())
 }
 
-async fn belongs(
-    store: &dyn BlobStore,
-    side: &'static str,
-    expected: &str,
-    failed: fn(StoreError) -> CopyError,
-) -> Result<(), CopyError> {
-    let found = store.identity(expected).await.map_err(failed)?;
+fn belongs(side: &'static str, expected: &str, found: String) -> Result<(), CopyError> {
     if found == expected {
         return Ok(());
     }

@@ -52,9 +52,7 @@ impl Registry {
         };
         let found = detect::open(&request.source, own).await?;
         let mut report = ImportReport::new(found.kind, &request);
-        for finding in found.refused {
-            report.leave_out(finding);
-        }
+        report.left_out.take(found.refused);
         let mut import = Import {
             registry: self,
             source: &*found.source,
@@ -102,6 +100,6 @@ impl Import<'_> {
 impl Registry {
     /// Whether any repository holds a blob.
     async fn is_stored(&self, digest: &granary_oci::Digest) -> Result<bool, crate::RegistryError> {
-        Ok(self.parts.catalog.explain(digest).await?.blob.is_some())
+        Ok(self.parts.catalog.has_blob(digest).await?)
     }
 }

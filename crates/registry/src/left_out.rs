@@ -76,4 +76,13 @@ impl Findings {
             self.shown.push(finding);
         }
     }
+
+    /// Adds what others found.
+    pub(crate) fn take(&mut self, others: Self) {
+        let unshown = others.number - others.shown.len() as u64;
+        for finding in others.shown {
+            self.add(finding);
+        }
+        self.number += unshown;
+    }
 }

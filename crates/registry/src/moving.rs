@@ -14,7 +14,7 @@ pub enum MovingError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The source cannot be read at all.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("{} cannot be read: {source}; the process that imports (the server, if one runs) must see it under this path", path.display())]
     Unreadable {
         /// Where.
         path: PathBuf,

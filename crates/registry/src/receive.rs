@@ -175,7 +175,9 @@ impl Receiver {
                 hasher: Box::new(hasher),
             },
         };
-        if row.received > 0 && row.tail.is_none() {
+        // Where nobody else writes, what the store noted of an object without a saved byte is still to be used or ended.
+        let begun = !parts.catalog.is_shared() && !row.store_state.is_empty();
+        if row.tail.is_none() && (row.received > 0 || begun) {
             receiver.reopen(row).await?;
         }
         Ok(receiver)
@@ -325,7 +327,8 @@ impl Receiver {
         // Nothing of the refused body may still be on its way when the next one comes.
         let now = writer.sync().await?;
         let key = self.key.as_ref().map(|key| key.as_str().to_owned());
-        let begun = !row.store_state.is_empty() || row.unsent.len() as u64 != row.received;
+        let begun = row.tail.is_none()
+            && (!row.store_state.is_empty() || row.unsent.len() as u64 != row.received);
         let progress = Progress {
             received: row.received,
             hash_state: row.hash_state.clone(),

@@ -74,6 +74,16 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// How long an object outlives its row: at least as long as any address of it that was handed out.
+    pub(crate) fn object_grace(&self) -> Duration {
+        match self.redirect {
+            Some(_) => self.read_grace,
+            None => self.read_grace.min(self.grace),
+        }
+    }
+}
+
 /// Pause between signs of life; a replica counts as gone after four of them.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -109,6 +119,9 @@ impl Registry {
         }
         let fresh = uuid::Uuid::new_v4().simple().to_string();
         let expected = catalog.setting("store-id", fresh).await?;
+        if store.known_identity().await?.is_none() && catalog.names_objects().await? {
+            return Err(OpenError::EmptyStore { expected });
+        }
         let found = store.identity(&expected).await?;
         if found != expected {
             return Err(OpenError::ForeignStore { expected, found });
@@ -197,6 +210,16 @@ pub enum OpenError {
         "the database holds a part of a copy: run the migration or restore that was begun again, or use an empty database"
     )]
     UnfinishedCopy,
+    /// The catalog names objects, and the store was never used.
+    #[error(
+        "the blob store was never used, but the database names objects in it: is the disk mounted, and are the folder, bucket and \
+         prefix right? If its objects are lost, restore a backup; to go on without them, write {expected} into a file store-id there \
+         (granary-store-id in a bucket)"
+    )]
+    EmptyStore {
+        /// The identity it would have.
+        expected: String,
+    },
     /// Catalog and store do not belong together.
     #[error(
         "the blob store has id {found}, but the database belongs to store {expected}: point both at the same installation, \

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use granary_blobs::StoreError;
+use granary_blobs::{BlobStore, ObjectKey, RemoteFailure, StoreError};
 use granary_catalog::{BlobPlace, ScrubItem, ScrubKind};
+use granary_oci::ByteRange;
 
 use crate::{Progress, Registry, RegistryError, blobs::parse_key, receive::re_read};
 
@@ -77,13 +78,17 @@ impl Registry {
             after = last.id;
             for item in page {
                 let problem = self.check(&item).await?;
-                if problem.is_some() != item.quarantined {
-                    self.parts
-                        .catalog
-                        .set_quarantine(kind, item.id, item.place.key(), problem.is_some())
-                        .await?;
+                let news = problem.is_some() != item.quarantined;
+                // A row that went or got another object meanwhile has nothing to do with what was found.
+                let counts = !news || {
+                    let (key, damaged) = (item.place.key(), problem.is_some());
+                    let catalog = &self.parts.catalog;
+                    catalog.set_quarantine(kind, item.id, key, damaged).await?
+                };
+                report.bytes += item.size;
+                if counts {
+                    report.note(&item, kind, problem);
                 }
-                report.note(&item, kind, problem);
                 number += 1;
                 progress.advance(item.size);
                 budget.spend(item.size).await;
@@ -99,7 +104,10 @@ impl Registry {
             BlobPlace::Object(key) => {
                 let key = parse_key(key)?;
                 match self.parts.store.length(&key).await? {
-                    None => return Ok(Some("its object is missing".to_owned())),
+                    None => {
+                        confirm_missing(&*self.parts.store, &key, item.size).await?;
+                        return Ok(Some("its object is missing".to_owned()));
+                    }
                     Some(length) if length != item.size => {
                         return Ok(Some(format!(
                             "its object has {length} bytes instead of {}",
@@ -108,10 +116,7 @@ impl Registry {
                     }
                     Some(length) => match re_read(&self.parts, &key, length, algorithm).await {
                         Ok(actual) => actual,
-                        // A server that does not answer says nothing about the bytes.
-                        Err(RegistryError::Store(error))
-                            if !matches!(error, StoreError::Remote(_)) && !error.is_transient() =>
-                        {
+                        Err(RegistryError::Store(error)) if error.is_damage() => {
                             return Ok(Some(error.to_string()));
                         }
                         Err(error) => return Err(error),
@@ -123,9 +128,34 @@ impl Registry {
     }
 }
 
+/// Makes sure that an object of `size` bytes that seems to be missing is. A server between may say "not found" for the
+/// whole store, and only the answer to a read tells whose word that is.
+pub(crate) async fn confirm_missing(
+    store: &dyn BlobStore,
+    key: &ObjectKey,
+    size: u64,
+) -> Result<(), StoreError> {
+    if size == 0 {
+        return Ok(());
+    }
+    let first = ByteRange { first: 0, last: 0 };
+    match store.read(key, first).await {
+        Err(StoreError::Missing { .. }) => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(RemoteFailure {
+            action: "looking at",
+            key: Some(key.clone()),
+            status: None,
+            code: None,
+            reason: "it was not found at first, and is there".to_owned(),
+            transient: true,
+        }
+        .into()),
+    }
+}
+
 impl ScrubReport {
     fn note(&mut self, item: &ScrubItem, kind: ScrubKind, problem: Option<String>) {
-        self.bytes += item.size;
         let kind = match kind {
             ScrubKind::Blob => "blob",
             ScrubKind::Manifest => "manifest",

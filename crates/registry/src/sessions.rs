@@ -20,9 +20,37 @@ pub(crate) struct Sessions {
 
 struct Active {
     number: u64,
-    last_byte: Arc<Mutex<Instant>>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
     ended: watch::Receiver<()>,
+}
+
+/// What a writer is at.
+struct Pulse {
+    last_byte: Mutex<Instant>,
+    /// All bytes came.
+    finishing: AtomicBool,
+    /// The store is taking bytes in.
+    working: AtomicBool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self {
+            last_byte: Mutex::new(Instant::now()),
+            finishing: AtomicBool::new(false),
+            working: AtomicBool::new(false),
+        }
+    }
+
+    /// How long a byte has been waited for; no time while none is.
+    fn silence(&self) -> Duration {
+        if self.finishing.load(Ordering::Relaxed) || self.working.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        let last = self.last_byte.lock();
+        last.unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
 }
 
 /// How a session was claimed.
@@ -43,15 +71,13 @@ pub(crate) struct Lease {
     id: String,
     number: u64,
     active: Arc<Mutex<HashMap<String, Active>>>,
-    last_byte: Arc<Mutex<Instant>>,
+    pulse: Arc<Pulse>,
     stop: CancellationToken,
-    finishing: AtomicBool,
-    working: AtomicBool,
     _ended: watch::Sender<()>,
 }
 
 impl Sessions {
-    /// Claims session `id`; a writer without a byte for `silence` is stopped and waited for.
+    /// Claims session `id`; a writer without a byte for `silence` is stopped and waited for, but not one that waits for the store.
     pub(crate) async fn claim(&self, id: &str, silence: Duration) -> Claim {
         let mut taken_over = false;
         loop {
@@ -65,11 +91,7 @@ impl Sessions {
                         Claim::Free(lease)
                     };
                 };
-                let idle = other
-                    .last_byte
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .elapsed();
+                let idle = other.pulse.silence();
                 if idle < silence {
                     return Claim::Busy {
                         retry_after: silence - idle,
@@ -112,11 +134,11 @@ impl Sessions {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (sender, ended) = watch::channel(());
-        let last_byte = Arc::new(Mutex::new(Instant::now()));
+        let pulse = Arc::new(Pulse::new());
         let stop = CancellationToken::new();
         let entry = Active {
             number,
-            last_byte: Arc::clone(&last_byte),
+            pulse: Arc::clone(&pulse),
             stop: stop.clone(),
             ended,
         };
@@ -125,10 +147,8 @@ impl Sessions {
             id: id.to_owned(),
             number,
             active: Arc::clone(&self.active),
-            last_byte,
+            pulse,
             stop,
-            finishing: AtomicBool::new(false),
-            working: AtomicBool::new(false),
             _ended: sender,
         }
     }
@@ -137,34 +157,32 @@ impl Sessions {
 impl Lease {
     /// Notes that a byte came.
     pub(crate) fn heartbeat(&self) {
-        *self
+        let mut last = self
+            .pulse
             .last_byte
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            .unwrap_or_else(PoisonError::into_inner);
+        *last = Instant::now();
     }
 
     /// Notes that all bytes came: what is left takes its time without any.
     pub(crate) fn finishing(&self) {
-        self.finishing.store(true, Ordering::Relaxed);
+        self.pulse.finishing.store(true, Ordering::Relaxed);
     }
 
     /// Notes whether the store is taking bytes in.
     pub(crate) fn working(&self, working: bool) {
-        self.working.store(working, Ordering::Relaxed);
+        self.pulse.working.store(working, Ordering::Relaxed);
     }
 
     /// Whether all bytes came.
     pub(crate) fn is_finishing(&self) -> bool {
-        self.finishing.load(Ordering::Relaxed)
+        self.pulse.finishing.load(Ordering::Relaxed)
     }
 
     /// Whether a byte came within `time`, or none is waited for.
     pub(crate) fn is_active_within(&self, time: Duration) -> bool {
-        let last = *self
-            .last_byte
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.is_finishing() || self.working.load(Ordering::Relaxed) || last.elapsed() <= time
+        self.pulse.silence() <= time
     }
 
     /// Ends when another request takes the session over or cancels it.

@@ -1,9 +1,11 @@
 //! One request's writing to a session, in a task that a disconnect does not cancel.
 
+use std::time::Duration;
+
 use granary_blobs::StoreError;
 use granary_catalog::{BlobPlace, ClaimOutcome, FinishOutcome, StoredUpload};
 use granary_oci::{Digest, RepositoryName};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     BodyError, Chunk, Registry, RegistryError,
@@ -11,6 +13,36 @@ use crate::{
     sessions::{Claim, Lease},
     uploads::{Ending, Piece, in_order},
 };
+
+/// How fast a body has to come while others wait for memory: this many bytes in every [`PERIOD`].
+const ENOUGH: usize = 256 * 1024;
+/// Long enough that a client that pauses is not taken for a slow one.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Watches how fast a body comes.
+struct Pace {
+    /// By when enough bytes are to be there.
+    due: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            due: Instant::now() + PERIOD,
+            bytes: 0,
+        }
+    }
+
+    /// Notes bytes, and how long the store took for them.
+    fn came(&mut self, bytes: usize, taken: Duration) {
+        self.due += taken;
+        self.bytes += bytes;
+        if self.bytes >= ENOUGH {
+            *self = Self::new();
+        }
+    }
+}
 
 /// The right to write to a session, and where it stands.
 pub(crate) struct Transfer {
@@ -117,29 +149,30 @@ impl Transfer {
         self.lease.working(false);
         self.lease.heartbeat();
         let mut receiver = resumed?;
-        let whole = self.take_body(&mut receiver, &mut incoming).await?;
+        let taken = self.take_body(&mut receiver, &mut incoming).await?;
         let actual = receiver.received() - before;
-        if !whole {
+        if let Err(cut) = taken {
             // A cut chunk keeps what came, so that the client can go on from there (decision 2).
             self.lease.finishing();
             receiver.save().await?;
-            return Err(RegistryError::Body(BodyError::Cut));
+            return Err(RegistryError::Body(cut));
         }
+        self.lease.finishing();
         if let Some(announced) = chunk.announced().filter(|&announced| announced != actual) {
             receiver.rewind(&self.row).await?;
             return Err(RegistryError::SizeDiffers { announced, actual });
         }
-        self.lease.finishing();
         match ending {
             Ending::Save if actual == 0 && !self.registry.parts.catalog.is_shared() => Ok(before),
             Ending::Save => receiver.save().await,
             Ending::Finish(expected) => {
                 let verified = match receiver.verify(&expected).await {
                     Ok(verified) => verified,
-                    Err(refused) => {
+                    Err(refused @ RegistryError::DigestDiffers { .. }) => {
                         receiver.rewind(&self.row).await?;
                         return Err(refused);
                     }
+                    Err(failed) => return Err(failed),
                 };
                 let (unsent, leftover) = (receiver.has_unsent(), receiver.leftover());
                 let (size, place) = receiver.finish(&expected, verified).await?;
@@ -150,28 +183,43 @@ impl Transfer {
         }
     }
 
-    /// Hands the body to the receiver; `false` if it was cut, or another request wants the session.
+    /// Hands the body to the receiver, unless it is cut, another request wants the session, or others wait for the memory
+    /// that so slow a body holds.
     async fn take_body(
         &self,
         receiver: &mut Receiver,
         incoming: &mut mpsc::Receiver<Piece>,
-    ) -> Result<bool, RegistryError> {
+    ) -> Result<Result<(), BodyError>, RegistryError> {
+        let store = &self.registry.parts.store;
+        let mut pace = Pace::new();
         loop {
             let piece = tokio::select! {
+                biased;
                 piece = incoming.recv() => piece,
                 () = self.lease.stopped() => None,
+                () = tokio::time::sleep_until(pace.due) => {
+                    if store.is_pressed() {
+                        tracing::info!(session = self.id, "a slow upload is saved and cut, as others wait for its memory");
+                        return Ok(Err(BodyError::Stalled));
+                    }
+                    pace = Pace::new();
+                    continue;
+                }
             };
             match piece {
-                None => return Ok(false),
-                Some(Piece::End) => return Ok(true),
+                None => return Ok(Err(BodyError::Cut)),
+                Some(Piece::End) => return Ok(Ok(())),
                 Some(Piece::Data(bytes)) => {
                     self.lease.heartbeat();
+                    let (number, since) = (bytes.len(), Instant::now());
                     // The store may be what is slow, and then no byte comes for a while.
                     self.lease.working(true);
                     let taken = receiver.take(bytes).await;
                     self.lease.working(false);
                     taken?;
                     self.lease.heartbeat();
+                    // What the store took its time for is no slowness of the client's.
+                    pace.came(number, since.elapsed());
                     granary_failpoint::reach_async("upload::received").await;
                 }
             }

@@ -28,8 +28,8 @@ pub enum BodyError {
         "the connection ended before the body did: ask for the session's status and go on from there"
     )]
     Cut,
-    /// Nothing came for too long.
-    #[error("no byte of the body came for too long")]
+    /// Nothing came for too long, or too little while others waited.
+    #[error("the body came too slowly: an upload goes on where its session's status says")]
     Stalled,
 }
 

@@ -182,6 +182,13 @@ impl Tail {
 
     /// Hashes and writes `pieces`.
     pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<(), StoreError> {
+        let tree = &self.target.tree;
+        let more: usize = pieces.iter().map(Bytes::len).sum();
+        let (free, reserve) = (tree.free()?, tree.reserve());
+        // Looked at again with every batch: what one upload may take, many may take at once.
+        if more > 0 && free < reserve.saturating_add(more as u64) {
+            return Err(StoreError::Full { free, reserve });
+        }
         let file = self.open()?;
         let mut slices = Vec::with_capacity(pieces.len());
         for piece in pieces {

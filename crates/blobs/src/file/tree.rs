@@ -154,6 +154,15 @@ impl Tree {
         })
     }
 
+    /// Makes an object durable that is there, bytes and name.
+    pub(super) fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let synced = self.open_object(key)?.sync_all();
+        let path = self.path(key);
+        synced.map_err(StoreError::io("syncing", &path))?;
+        self.sync_name(key)
+            .map_err(StoreError::io("syncing the folder of", &path))
+    }
+
     /// Makes the name of a new object durable.
     pub(super) fn sync_name(&self, key: &ObjectKey) -> io::Result<()> {
         sync_directory(&self.root.join(key.prefix()))
@@ -213,24 +222,31 @@ impl Tree {
         Ok(keys)
     }
 
-    /// The identity, which is `fresh` from now on if there was none. If the root is `shared`, other processes may ask at
-    /// the same time.
-    pub(super) fn identity(&self, fresh: &str, shared: bool) -> Result<String, StoreError> {
+    /// The identity, if there is one.
+    pub(super) fn known_identity(&self) -> Result<Option<String>, StoreError> {
         let path = self.root.join(STORE_ID);
         match fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => Err(StoreError::io("reading", &path)(
                 io::Error::from(io::ErrorKind::InvalidData),
             )),
-            Ok(text) => Ok(text.trim().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let written = match shared {
-                    false => self.write_identity(&path, fresh),
-                    true => self.agree_on_identity(&path, fresh),
-                };
-                written.map_err(StoreError::io("writing", &path))
-            }
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("reading", &path)(error)),
         }
+    }
+
+    /// The identity, which is `fresh` from now on if there was none. If the root is `shared`, other processes may ask at
+    /// the same time.
+    pub(super) fn identity(&self, fresh: &str, shared: bool) -> Result<String, StoreError> {
+        if let Some(known) = self.known_identity()? {
+            return Ok(known);
+        }
+        let path = self.root.join(STORE_ID);
+        let written = match shared {
+            false => self.write_identity(&path, fresh),
+            true => self.agree_on_identity(&path, fresh),
+        };
+        written.map_err(StoreError::io("writing", &path))
     }
 
     /// A draft and a rename, so that a crash leaves either no identity or a whole one.

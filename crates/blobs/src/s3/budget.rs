@@ -18,7 +18,7 @@ mod tests;
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -152,10 +152,20 @@ impl Books {
             })
             .collect();
         order.sort_unstable();
-        let (_, index, _) = order
-            .into_iter()
-            .find(|&(_, _, upload)| self.may_grant(upload, total))?;
-        Some(self.waiters.swap_remove(index))
+        // The answer depends on nothing else of an upload, and of many that wait most are alike.
+        let mut refused = HashSet::new();
+        for (_, index, upload) in order {
+            let account = self.uploads.get(&upload).copied().unwrap_or_default();
+            let like = (account.sending(), account.gathered, account.least);
+            if refused.contains(&like) {
+                continue;
+            }
+            if self.may_grant(upload, total) {
+                return Some(self.waiters.swap_remove(index));
+            }
+            refused.insert(like);
+        }
+        None
     }
 }
 
@@ -178,6 +188,13 @@ impl Budget {
     /// Bytes handed out.
     pub(super) fn in_use(&self) -> usize {
         (self.total - self.books().free) * BLOCK
+    }
+
+    /// Whether uploads wait for blocks.
+    pub(super) fn has_waiters(&self) -> bool {
+        let mut books = self.books();
+        books.waiters.retain(|waiter| !waiter.sender.is_closed());
+        !books.waiters.is_empty()
     }
 
     /// The largest part that leaves room for another upload's.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::{error::ProvideErrorMetadata as _, primitives::ByteStream};
 use bytes::Bytes;
 use futures_util::stream;
 use granary_oci::ByteRange;
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     bucket::Bucket,
     config::STANDSTILL,
-    failure::{failed, status},
+    failure::{failed, failure, status},
 };
 use crate::{BlobStream, ObjectKey, RemoteFailure, StoreError};
 
@@ -112,7 +112,15 @@ async fn open(
         Ok(answer) => answer,
         Err(error) => {
             return Err(match status(&error) {
-                Some(404) => StoreError::Missing { key: key.clone() },
+                Some(404) if error.code() == Some("NoSuchKey") => {
+                    StoreError::Missing { key: key.clone() }
+                }
+                // Something between says that it does not know the bucket; of the object that says nothing.
+                Some(404) => {
+                    let mut failure = failure(ACTION, Some(key), &error);
+                    failure.transient = true;
+                    failure.into()
+                }
                 // The range lies behind the end.
                 Some(416) => match bucket.head(key).await? {
                     Some(head) => damaged(head.length),

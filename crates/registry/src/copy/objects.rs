@@ -8,7 +8,7 @@ use granary_catalog::{CatalogError, CopyItem, ScrubKind};
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 use super::{CopyError, CopyReport, PAGE, Side};
-use crate::{Damage, Progress};
+use crate::{Damage, Progress, scrub::confirm_missing};
 
 /// Objects that are copied at the same time. Each holds some pieces of its stream in memory.
 const PARALLEL: usize = 8;
@@ -165,11 +165,19 @@ impl Objects<'_> {
             .await
             .map_err(CopyError::Target)?;
         if there == Some(item.size) && (!self.verify || self.is_good(&key, item).await?) {
+            // Who wrote it may have ended before it was durable.
+            let settled = self.to.store.settle(&key).await;
+            settled.map_err(CopyError::Target)?;
             self.progress.advance(item.size);
             return Ok(Outcome::Present);
         }
         match self.from.length(&source).await.map_err(CopyError::Source)? {
-            None => return Ok(Outcome::Missing),
+            None => {
+                let missing = confirm_missing(self.from, &source, item.size).await;
+                return missing
+                    .map(|()| Outcome::Missing)
+                    .map_err(CopyError::Source);
+            }
             Some(length) if length != item.size => {
                 return Ok(Outcome::Damaged(format!(
                     "its object has {length} bytes instead of {}",
@@ -192,6 +200,7 @@ impl Objects<'_> {
         let problem = match self.transfer(&source, &key, item).await {
             Ok(actual) if actual != item.digest => format!("its bytes hash to {actual}"),
             Ok(_) if self.verify && !self.is_good(&key, item).await? => {
+                self.give_up(&key).await;
                 return Err(CopyError::Target(StoreError::Damaged {
                     key,
                     expected: item.size,
@@ -199,16 +208,25 @@ impl Objects<'_> {
                 }));
             }
             Ok(_) => return Ok(Outcome::Copied),
-            Err(CopyError::Source(error @ (StoreError::Damaged { .. } | StoreError::Io(_)))) => {
-                error.to_string()
-            }
             // It was there a moment ago.
             Err(CopyError::Source(StoreError::Missing { .. })) => return Ok(Outcome::Missing),
-            Err(error) => return Err(error),
+            Err(CopyError::Source(error)) if error.is_damage() => error.to_string(),
+            Err(error) => {
+                self.give_up(&key).await;
+                return Err(error);
+            }
         };
         let removed = self.to.store.abandon(&key, &[]).await;
         removed.map_err(CopyError::Target)?;
         Ok(Outcome::Damaged(problem))
+    }
+
+    /// Removes what was written of an object: at its full length it would pass for a whole one the next time, and nobody
+    /// knows whether it is.
+    async fn give_up(&self, key: &ObjectKey) {
+        if let Err(error) = self.to.store.abandon(key, &[]).await {
+            tracing::warn!(%error, %key, "what a copy began could not be removed");
+        }
     }
 
     /// Writes the object into the target and says what its bytes hash to.

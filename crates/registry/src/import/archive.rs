@@ -14,7 +14,7 @@ use std::{
 use tar::{Archive, EntryType};
 
 use super::source::{Content, ENTRIES, Entry, EntryKind, ReadError, Source, pieces};
-use crate::left_out::{Finding, Kind};
+use crate::left_out::{Finding, Findings, Kind};
 
 /// Most bytes of headers before one entry: long names and extensions are read whole.
 const HEADERS: u64 = 1 << 20;
@@ -35,7 +35,7 @@ enum Place {
 
 impl TarSource {
     /// Reads the headers of an archive. What is refused, such as names that lead out of it, is told beside it.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Finding>)> {
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Findings)> {
         let file = File::open(path)?;
         let end = file.metadata()?.len();
         let read = Arc::new(AtomicU64::new(0));
@@ -47,16 +47,16 @@ impl TarSource {
             file: Arc::new(file),
             files: BTreeMap::new(),
         };
-        let mut refused = Vec::new();
+        let mut refused = Findings::default();
         let mut archive = Archive::new(headers);
         for entry in archive.entries_with_seek()? {
             let outcome = entry.and_then(|entry| source.note(&entry, end));
             read.store(0, Ordering::Relaxed);
             match outcome {
                 Ok(None) => {}
-                Ok(Some(finding)) => refused.push(finding),
+                Ok(Some(finding)) => refused.add(finding),
                 Err(error) => {
-                    refused.push(Finding::new(
+                    refused.add(Finding::new(
                         Kind::Stray,
                         path.display(),
                         format!("the archive cannot be read to its end: {error}"),
@@ -65,7 +65,7 @@ impl TarSource {
                     break;
                 }
             }
-            if source.files.len() + refused.len() > ENTRIES {
+            if source.files.len() as u64 + refused.number > ENTRIES as u64 {
                 return Err(io::Error::other(format!(
                     "the archive has more than {ENTRIES} entries: unpack it and import the folder"
                 )));

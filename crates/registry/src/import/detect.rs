@@ -16,7 +16,7 @@ use super::{
     request::{BucketAccess, BucketAddress, ImportSource},
     source::{EntryKind, ReadError, Source, read},
 };
-use crate::{MovingError, left_out::Finding};
+use crate::{MovingError, left_out::Findings};
 
 /// A source that was recognised.
 pub(super) struct Recognised {
@@ -25,7 +25,7 @@ pub(super) struct Recognised {
     /// Where in the source `blobs` lies.
     pub(super) root: &'static str,
     /// What the source itself refuses to give.
-    pub(super) refused: Vec<Finding>,
+    pub(super) refused: Findings,
 }
 
 /// Says what `path` holds, if it is something that can be imported.
@@ -61,14 +61,14 @@ async fn open_bucket(
     let at = || PathBuf::from(address.to_string());
     let hint = "below its prefix there must be 'oci-layout' or 'docker/registry/v2/repositories'; prefixes end where folders \
                 would, and keys count in every letter";
-    recognised(Box::new(source), Vec::new(), at, || hint).await
+    recognised(Box::new(source), Findings::default(), at, || hint).await
 }
 
 async fn open_path(path: &Path) -> Result<Recognised, MovingError> {
     let owned = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || -> io::Result<(Box<dyn Source>, _)> {
         if owned.is_dir() {
-            return Ok((Box::new(FolderSource::open(&owned)?), Vec::new()));
+            return Ok((Box::new(FolderSource::open(&owned)?), Findings::default()));
         }
         let (source, refused) = TarSource::open(&owned)?;
         Ok((Box::new(source), refused))
@@ -85,7 +85,7 @@ async fn open_path(path: &Path) -> Result<Recognised, MovingError> {
 
 async fn recognised(
     source: Box<dyn Source>,
-    refused: Vec<Finding>,
+    refused: Findings,
     at: impl Fn() -> PathBuf,
     hint: impl Fn() -> &'static str,
 ) -> Result<Recognised, MovingError> {

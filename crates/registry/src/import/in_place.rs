@@ -33,7 +33,7 @@ impl Registry {
     ) -> Result<Option<BucketReader>, MovingError> {
         let refused = |why: &str| Err(MovingError::NotInPlace(format!("{source} {why}")));
         match (source, self.parts.store.bucket()) {
-            (ImportSource::Path(path), _) if !path.is_dir() => {
+            (ImportSource::Path(path), _) if path.is_file() => {
                 refused("is an archive: unpack it on the file system of the blob folder")
             }
             (ImportSource::Path(_), None) => Ok(None),

@@ -104,7 +104,7 @@ impl Registry {
             Err(RegistryError::Store(StoreError::Missing { key })) if key == from => {
                 Some(format!("{} is missing from the bucket", item.key))
             }
-            Err(RegistryError::Store(error @ StoreError::Damaged { .. })) => {
+            Err(RegistryError::Store(error @ StoreError::Damaged { .. })) if matches!(&error, StoreError::Damaged { key, .. } if *key == from) => {
                 Some(error.to_string())
             }
             Err(error) => {

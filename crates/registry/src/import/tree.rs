@@ -145,7 +145,7 @@ impl Import<'_> {
                     Ok(digest) => digest,
                     Err(error) => {
                         let remedy = "push it again, so that it gets a sha256 digest";
-                        let finding = Finding::new(Kind::Link, &path, error, remedy);
+                        let finding = Finding::new(Kind::Link, path.escape_debug(), error, remedy);
                         self.report.leave_out(finding.in_repository(repository));
                         continue;
                     }
@@ -166,7 +166,7 @@ impl Import<'_> {
 
     fn note_link(&mut self, repository: &RepositoryName, path: &str, why: String) {
         let remedy = "nothing: the folder's name says which digest is meant, and the bytes are compared with it";
-        let finding = Finding::new(Kind::Link, path, why, remedy);
+        let finding = Finding::new(Kind::Link, path.escape_debug(), why, remedy);
         self.report.notes.add(finding.in_repository(repository));
     }
 

@@ -55,6 +55,10 @@ impl BlobStore for Chatty {
         self.0.list(after, limit).await
     }
 
+    async fn known_identity(&self) -> Result<Option<String>, StoreError> {
+        self.0.known_identity().await
+    }
+
     async fn identity(&self, fresh: &str) -> Result<String, StoreError> {
         self.0.identity(fresh).await
     }

@@ -134,10 +134,11 @@ impl Question for TagLookup {
             let cast = |column: usize| format!("CAST(${} AS {})", first + column, types[column]);
             format!("({row}, {}, {}, {})", cast(0), cast(1), cast(2))
         });
+        // Asked one by one, each by its keys: joined at once, PostgreSQL may read all tags of a repository to find one.
         let query = format!(
-            "SELECT w.place, m.digest, m.media_type, CASE WHEN m.digest = w.guess THEN NULL ELSE m.payload END AS payload \
-             FROM (VALUES {}) AS w (place, repository, tag, guess) JOIN repositories r ON r.name = w.repository {STANDS_AT} \
-             WHERE t.name = w.tag AND m.state = 0",
+            "SELECT w.place, found.* FROM (VALUES {}) AS w (place, repository, tag, guess) CROSS JOIN LATERAL \
+             (SELECT m.digest, m.media_type, CASE WHEN m.digest = w.guess THEN NULL ELSE m.payload END AS payload \
+              FROM repositories r {STANDS_AT} WHERE r.name = w.repository AND t.name = w.tag AND m.state = 0 LIMIT 1) AS found",
             rows.collect::<Vec<_>>().join(", ")
         );
         let padding = std::iter::repeat_with(nothing).take(shape - lookups.len());

@@ -152,3 +152,56 @@ fn connections_that_break_cost_nobody_his_answer() {
         }
     });
 }
+
+/// Entries of the tags' index that were read so far, once nobody is connected to the database: then all were counted.
+async fn tags_read(server: &Postgres, database: &str) -> u64 {
+    let connected = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'");
+    let began = std::time::Instant::now();
+    while server.psql("postgres", &connected).unwrap().trim() != "0" {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let read = "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'tags_pkey'";
+    server.psql(database, read).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_pull_reads_no_other_tag_of_its_repository() {
+    const OTHERS: u64 = 5_000;
+    let _unset = together();
+    run(async {
+        let folder = folder();
+        let (registry, database) = registry(folder.path()).await;
+        let server = Postgres::shared().unwrap();
+        let tags = fill(&registry).await;
+        // A thousand repositories have ten tags each, and one has very many, of which the averages say nothing.
+        let many = format!(
+            "INSERT INTO repositories (namespace_id, name, created_at) \
+             SELECT namespace_id, 'team/small' || n, 0 FROM repositories, generate_series(1, 1000) n WHERE name = 'team/r0'; \
+             INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
+             SELECT r.id, 't' || n, t.manifest_id, 0 FROM repositories r, tags t, generate_series(1, 10) n \
+             WHERE r.name LIKE 'team/small%' AND t.name = 't0'; \
+             INSERT INTO tags (repository_id, name, manifest_id, updated_at) \
+             SELECT repository_id, 'other' || n, manifest_id, 0 FROM tags, generate_series(1, {OTHERS}) n \
+             WHERE name = 't0'; ANALYZE"
+        );
+        server.psql(&database, &many).unwrap();
+        drop(registry);
+        let before = tags_read(server, &database).await;
+
+        let url = server.url(&database);
+        let catalog = Catalog::open_postgres(&url, 16).await.unwrap();
+        let store = granary_blobs::FileStore::open(&folder.path().join("blobs"), 0).unwrap();
+        let registry = Registry::open(catalog, Box::new(store), no_grace())
+            .await
+            .unwrap();
+        let pulls = (0..PULLS).map(|number| {
+            let (registry, (repository, tag, digest)) = (registry.clone(), &tags[4 * (number % 5)]);
+            async move { assert_eq!(pulled(&registry, repository, tag).await, Some(*digest)) }
+        });
+        futures_util::future::join_all(pulls).await;
+        drop(registry);
+        let read = tags_read(server, &database).await - before;
+        assert!(read <= 2 * PULLS as u64, "{read} entries for {PULLS} pulls");
+    });
+}

@@ -1,8 +1,8 @@
 //! The configuration, as `granary` takes it: errors end with code 2 and name place, key and remedy.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use crate::harness::{Ran, TestServer, granary, run};
+use crate::harness::{Ran, TestServer, granary, noise, run};
 
 /// Runs `granary` with a configuration file, in a folder of its own.
 async fn check(file: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
@@ -233,4 +233,53 @@ async fn a_store_of_another_catalog_is_refused() {
         .arg(data);
     let ran = run(command).await.exits(1);
     assert_said(&ran, &["store"]);
+}
+
+/// A disk that is not mounted looks like a store that was never used.
+#[tokio::test]
+async fn a_store_that_was_never_used_is_refused_if_the_catalog_names_objects() {
+    let mut server = TestServer::start().await;
+    let content = noise(100_000, 1);
+    let digest = server.push_blob("configured/away", &content).await;
+    let path = format!("/v2/configured/away/blobs/{digest}");
+    server.stop().await;
+    let (blobs, away) = (server.data().join("blobs"), server.data().join("away"));
+    fs::rename(&blobs, &away).unwrap();
+    let id = fs::read_to_string(away.join("store-id")).unwrap();
+    let starts: [&[&str]; 3] = [&["serve", "--listen", "127.0.0.1:0"], &["scrub"], &["gc"]];
+    for arguments in starts {
+        let ran = server.run(arguments).await.exits(1);
+        assert_said(&ran, &["the blob store was never used", "mounted"]);
+        assert_said(&ran, &["restore a backup", "store-id", id.trim()]);
+        assert!(!blobs.join("store-id").exists());
+    }
+    fs::remove_dir_all(&blobs).unwrap();
+    fs::rename(&away, &blobs).unwrap();
+    server.start_again().await;
+    assert!(server.get(&path).await.is(200).body == content);
+
+    // The objects are lost after all, and the operator goes on without them as he was told.
+    server.stop().await;
+    fs::remove_dir_all(&blobs).unwrap();
+    fs::create_dir(&blobs).unwrap();
+    fs::write(blobs.join("store-id"), id.trim()).unwrap();
+    server.start_again().await;
+    server
+        .get(&path)
+        .await
+        .refused_naming(404, "BLOB_UNKNOWN", &digest);
+    server.push_blob("configured/away", &content).await;
+    assert!(server.get(&path).await.is(200).body == content);
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_used_will_do_if_the_catalog_names_no_objects() {
+    let mut server = TestServer::start().await;
+    // Small enough to lie in the catalog.
+    let digest = server.push_blob("configured/small", b"content").await;
+    server.stop().await;
+    fs::remove_dir_all(server.data().join("blobs")).unwrap();
+    server.start_again().await;
+    let path = format!("/v2/configured/small/blobs/{digest}");
+    assert_eq!(server.get(&path).await.is(200).body, &b"content"[..]);
 }

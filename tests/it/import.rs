@@ -204,6 +204,49 @@ async fn usage_errors_end_with_2() {
     }
 }
 
+#[tokio::test]
+async fn a_path_that_is_missing_is_named_before_anything_begins() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    let mut command = crate::harness::granary();
+    command
+        .args(["import", "/no/such/path", "--data"])
+        .arg(&data);
+    let ran = crate::harness::run(command).await.exits(2);
+    for part in [
+        "/no/such/path cannot be opened",
+        "look how the path is written",
+    ] {
+        assert!(ran.stderr.contains(part), "no {part} in {}", ran.stderr);
+    }
+    assert!(!data.exists());
+}
+
+/// Whoever chose the names may have meant them for the terminal of whoever imports.
+#[tokio::test]
+async fn control_characters_in_names_are_escaped() {
+    let server = TestServer::start().await;
+    let tree = tree();
+    let name = "\u{1b}]0;owned\u{7}";
+    for path in [
+        format!("app/_layers/sha256/{name}/link"),
+        format!("app/_layers/{name}/x/link"),
+        format!("app/_manifests/tags/{name}/current/link"),
+        format!("{name}/_layers/sha256/x/link"),
+    ] {
+        tree.write(&format!("repositories/{path}"), b"");
+    }
+    let ran = server.run(&["import", tree.path()]).await.exits(1);
+    assert!(ran.stderr.contains("4 left out"), "{}", ran.stderr);
+    let escaped = name.escape_debug().to_string();
+    let lines = ran.stdout.lines().filter(|line| line.contains(&escaped));
+    assert_eq!(lines.count(), 4, "{}", ran.stdout);
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+    }
+    assert_served(&server).await;
+}
+
 /// An image layout of one image, tagged `v1`.
 fn layout(image: &Image) -> TempDir {
     let folder = TempDir::new().unwrap();

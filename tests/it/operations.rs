@@ -469,3 +469,28 @@ async fn a_drain_has_an_end() {
         .await
         .is(201);
 }
+
+#[tokio::test]
+async fn a_database_that_answers_before_its_commits_are_safe_is_refused() {
+    let postgres = Postgres::shared().unwrap();
+    let url = postgres.create_database().unwrap();
+    let name = url.rsplit_once('/').unwrap().1;
+    for value in ["off", "local"] {
+        let set = format!("ALTER DATABASE \"{name}\" SET synchronous_commit = {value}");
+        postgres.psql("postgres", &set).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let mut command = granary();
+        command
+            .env("GRANARY_DATABASE__URL", &url)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data.path());
+        let refused = run(command).await.exits(1);
+        let told = format!("synchronous_commit is {value}");
+        assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("set it to on"),
+            "{}",
+            refused.stderr
+        );
+    }
+}

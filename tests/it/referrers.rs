@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, IMAGE, INDEX, TestServer, artifact, descriptor, image, index, sha256, sha512,
+    Answer, IMAGE, INDEX, LAYER, TestServer, artifact, descriptor, image, index, sha256, sha512,
 };
 
 const SBOM: &str = "application/vnd.example.sbom.v1+json";
@@ -233,29 +234,66 @@ async fn end_12_cuts_pages_by_bytes() {
     assert_eq!(seen.into_iter().collect::<HashSet<_>>(), signatures);
 }
 
-#[tokio::test]
-async fn end_12_gives_many_small_referrers_at_once() {
-    let server = TestServer::start().await;
-    let repository = "refer/many";
-    let pushed = image(1);
-    server.push_image(repository, "a", &pushed).await;
+/// Pushes manifests made by [`artifact`], some of them at once.
+async fn push_all(server: &TestServer, repository: &str, manifests: &[Bytes]) {
     server.push_blob(repository, b"{}").await;
-    let manifests: Vec<_> = (0..1_100)
-        .map(|number| {
-            let annotations = json!({"number": number.to_string()});
-            artifact(SIGNATURE, Some(pushed.descriptor()), annotations)
-        })
-        .collect();
-    stream::iter(&manifests)
+    stream::iter(manifests)
         .for_each_concurrent(16, |manifest| async {
             server
                 .push_manifest(repository, &sha256(manifest), IMAGE, manifest)
                 .await;
         })
         .await;
+}
+
+#[tokio::test]
+async fn end_12_gives_many_small_referrers_at_once() {
+    let server = TestServer::start().await;
+    let repository = "refer/many";
+    let pushed = image(1);
+    server.push_image(repository, "a", &pushed).await;
+    let manifests: Vec<_> = (0..1_100)
+        .map(|number| {
+            let annotations = json!({"number": number.to_string()});
+            artifact(SIGNATURE, Some(pushed.descriptor()), annotations)
+        })
+        .collect();
+    push_all(&server, repository, &manifests).await;
     let (seen, pages) = walk(&server, repository, &pushed.digest(), "").await;
     assert_eq!((seen.len(), pages), (1_100, 1));
     let expected: HashSet<String> = manifests.iter().map(|manifest| sha256(manifest)).collect();
+    assert_eq!(seen.into_iter().collect::<HashSet<_>>(), expected);
+}
+
+#[tokio::test]
+async fn end_12_gives_each_large_referrer_once_behind_many_small_ones() {
+    let server = TestServer::start().await;
+    let repository = "refer/mixed";
+    let pushed = image(1);
+    server.push_image(repository, "a", &pushed).await;
+    let signature = |fill: String| {
+        let annotations = json!({"fill": fill});
+        artifact(SIGNATURE, Some(pushed.descriptor()), annotations)
+    };
+    // More than the database is asked for at once.
+    let small: Vec<Bytes> = (0..505)
+        .map(|number| signature(number.to_string()))
+        .collect();
+    push_all(&server, repository, &small).await;
+    // 1.5 MiB each, some with fewer characters than bytes.
+    let mut large = Vec::new();
+    for number in 0..4 {
+        large.push(signature(format!("{number}{}", "a".repeat(1_572_864))));
+        large.push(signature(format!("{number}{}", "ü".repeat(786_432))));
+    }
+    for manifest in &large {
+        server.push_artifact(repository, manifest).await;
+    }
+    let (seen, pages) = walk(&server, repository, &pushed.digest(), "").await;
+    // Two of the large ones fit into each page.
+    assert_eq!((seen.len(), pages), (513, 4));
+    let all = small.iter().chain(&large);
+    let expected: HashSet<String> = all.map(|manifest| sha256(manifest)).collect();
     assert_eq!(seen.into_iter().collect::<HashSet<_>>(), expected);
 }
 
@@ -349,4 +387,29 @@ async fn what_the_tag_schema_lists_is_taken_over() {
     let answer = referrers(&server, repository, &pushed.digest(), "").await;
     let found: HashSet<String> = digests(&answer).into_iter().collect();
     assert_eq!(found, HashSet::from([modern, sha256(&manifests[0])]));
+}
+
+#[tokio::test]
+async fn what_the_tag_schema_lists_a_thousand_times_counts_once() {
+    let server = TestServer::start().await;
+    let repository = "refer/repeated";
+    let pushed = image(1);
+    server.push_image(repository, "a", &pushed).await;
+    let manifest = artifact(SBOM, None, json!({}));
+    server.push_artifact(repository, &manifest).await;
+    let mut listed: Vec<Value> = (0..1_000)
+        .map(|number: u32| {
+            let mut listed = descriptor(IMAGE, &manifest);
+            listed["annotations"] = json!({"number": number.to_string()});
+            listed
+        })
+        .collect();
+    // A blob refers to nothing, whatever a list says.
+    listed.push(descriptor(LAYER, &pushed.layer));
+    let tag = pushed.digest().replace(':', "-");
+    server
+        .push_manifest(repository, &tag, INDEX, &index(&listed))
+        .await;
+    let answer = referrers(&server, repository, &pushed.digest(), "").await;
+    assert_eq!(list(&answer), listed[..1]);
 }

@@ -1,5 +1,6 @@
 //! `granary backup`, `restore` and `migrate`: an installation arrives elsewhere as it was.
 
+mod folder;
 pub(crate) mod places;
 
 use std::{

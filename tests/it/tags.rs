@@ -227,3 +227,47 @@ async fn a_time_must_be_one_and_belongs_to_a_tag() {
     let answer = at(&server, &sha256(&image(1).manifest), Timestamp::now()).await;
     assert_eq!(answer.status, 400);
 }
+
+#[tokio::test]
+async fn a_manifest_takes_its_many_tags_along() {
+    let server = TestServer::start().await;
+    let (first, second) = (image(1), image(2));
+    let tags: Vec<String> = (0..300).map(|number| format!("t{number:03}")).collect();
+    server.push_image("tags/history", "t150", &second).await;
+    let at_second = Timestamp::now();
+    push_tags(&server, "tags/history", &tags).await;
+    let at_first = Timestamp::now();
+    push_tags(&server, "tags/other", &tags[..1]).await;
+    let path = |tag: &str| format!("/v2/tags/history/manifests/{tag}");
+    // What lies in memory has to go as well.
+    for tag in &tags {
+        server.get(&path(tag)).await.is(200);
+    }
+    server.delete(&path(&first.digest())).await.is(202);
+    let deleted = Timestamp::now();
+    for tag in &tags {
+        let answer = server.get(&path(tag)).await;
+        answer.refused_naming(404, "MANIFEST_UNKNOWN", tag);
+    }
+    assert!(server.tags("tags/history").await.is_empty());
+    assert_eq!(server.tags("tags/other").await, tags[..1]);
+
+    let answer = at(&server, "t150", at_second).await.is(200);
+    assert_eq!(answer.body, second.manifest);
+    for tag in ["t000", "t150", "t299"] {
+        let answer = at(&server, tag, at_first).await;
+        let detail = answer.refused(404, "MANIFEST_UNKNOWN");
+        assert_eq!(detail["digest"], first.digest());
+    }
+    // Once the manifest is back, only the history says when they stood at it.
+    server
+        .push_manifest("tags/history", &first.digest(), IMAGE, &first.manifest)
+        .await;
+    for tag in ["t000", "t150", "t299"] {
+        let answer = at(&server, tag, at_first).await.is(200);
+        assert_eq!(answer.body, first.manifest);
+        at(&server, tag, deleted)
+            .await
+            .refused_naming(404, "MANIFEST_UNKNOWN", tag);
+    }
+}

@@ -185,3 +185,53 @@ impl StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    fn refused(errno: Errno) -> StoreError {
+        StoreError::io("reading", Path::new("00/object"))(errno.into())
+    }
+
+    #[test]
+    fn only_what_speaks_of_the_bytes_is_damage() {
+        let key = ObjectKey::unique();
+        let damage = [
+            StoreError::Missing { key: key.clone() },
+            StoreError::Damaged {
+                key: key.clone(),
+                expected: 2,
+                found: 1,
+            },
+            refused(Errno::IO),
+            refused(Errno::UCLEAN),
+        ];
+        for error in damage {
+            assert!(error.is_damage(), "{error}");
+        }
+        let none = [
+            refused(Errno::MFILE),
+            refused(Errno::ACCESS),
+            refused(Errno::STALE),
+            refused(Errno::NOSPC),
+            // Not one of the system's own errors.
+            StoreError::io("reading", Path::new("00/object"))(io::Error::other("a job ended")),
+            RemoteFailure::new("reading", Some(&key), "it went away".to_owned()).into(),
+            StoreError::Busy { key: key.clone() },
+            StoreError::Full {
+                free: 1,
+                reserve: 2,
+            },
+            StoreError::Poisoned { key: key.clone() },
+            StoreError::Superseded { key: key.clone() },
+            StoreError::Unsaved { key: key.clone() },
+            StoreError::Foreign { key },
+        ];
+        for error in none {
+            assert!(!error.is_damage(), "{error}");
+        }
+    }
+}

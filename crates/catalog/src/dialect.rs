@@ -177,3 +177,22 @@ async fn refuse_standby(connection: &mut PgConnection) -> Result<(), sqlx::Error
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enormous_duration_can_be_added_to_a_time() {
+        let most = i64::MAX.unsigned_abs();
+        for enormous in [
+            Duration::from_micros(most),
+            Duration::from_secs(most),
+            Duration::MAX,
+        ] {
+            let then = now().checked_add(micros(enormous));
+            assert!(then.is_some_and(|then| then > now()), "{enormous:?}");
+        }
+        assert_eq!(micros(Duration::from_millis(1)), 1000);
+    }
+}

@@ -99,7 +99,7 @@ impl Catalog {
             let rows = self
                 .referrer_rows(repository, subject, filter, after, room)
                 .await?;
-            let last_batch = rows.len() < REFERRER_BATCH;
+            let (is_empty, last_batch) = (rows.is_empty(), rows.len() < REFERRER_BATCH);
             for row in rows {
                 bytes += row.descriptor.len() + 1;
                 if bytes > max_bytes && !page.descriptors.is_empty() {
@@ -109,11 +109,8 @@ impl Catalog {
                 after = row.id;
                 page.descriptors.push(row.descriptor);
             }
-            if bytes > max_bytes {
-                page.next = Some(after);
-                return Ok(page);
-            }
-            if last_batch {
+            // Where the room ended, whether more follows is asked once more.
+            if is_empty || (last_batch && bytes <= max_bytes) {
                 return Ok(page);
             }
         }

@@ -232,3 +232,30 @@ pub enum OpenError {
         found: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_outlive_the_addresses_that_were_handed_out() {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let rules = |read_grace, grace, redirect| Rules {
+            grace,
+            read_grace,
+            redirect,
+            ..Rules::default()
+        };
+        let redirect = || {
+            Some(Redirect {
+                min: 0,
+                except: Vec::new(),
+                lifetime: MINUTE,
+            })
+        };
+        for (grace, shorter) in [(MINUTE / 2, MINUTE / 2), (2 * MINUTE, MINUTE)] {
+            assert_eq!(rules(MINUTE, grace, None).object_grace(), shorter);
+            assert_eq!(rules(MINUTE, grace, redirect()).object_grace(), MINUTE);
+        }
+    }
+}

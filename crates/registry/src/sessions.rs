@@ -202,3 +202,74 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(60);
+
+    /// A writer whose last byte came long ago.
+    async fn silent(sessions: &Sessions) -> Lease {
+        let Claim::Free(lease) = sessions.claim("id", SILENCE).await else {
+            panic!("nobody else writes to it");
+        };
+        let long_ago = Instant::now().checked_sub(2 * SILENCE).unwrap();
+        *lease.pulse.last_byte.lock().unwrap() = long_ago;
+        lease
+    }
+
+    async fn is_busy(sessions: &Sessions) -> bool {
+        let wait = Duration::from_secs(10);
+        // One that may be overtaken is told to stop, and waited for.
+        match tokio::time::timeout(wait, sessions.claim("id", SILENCE)).await {
+            Ok(Claim::Busy { retry_after }) => retry_after > Duration::ZERO,
+            Ok(Claim::Free(_) | Claim::TakenOver(_)) | Err(_) => false,
+        }
+    }
+
+    /// Takes the session over from its writer, who ends when he is told to.
+    async fn is_taken_over(sessions: &Sessions, lease: Lease) -> bool {
+        let ending = async move {
+            let wait = Duration::from_secs(10);
+            let told = tokio::time::timeout(wait, lease.stopped()).await;
+            drop(lease);
+            told.is_ok()
+        };
+        let (claim, told) = tokio::join!(sessions.claim("id", SILENCE), ending);
+        told && matches!(claim, Claim::TakenOver(_))
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_waits_for_the_store_is_not_taken_over() {
+        let sessions = Sessions::default();
+        let lease = silent(&sessions).await;
+        lease.working(true);
+        assert!(is_busy(&sessions).await);
+        assert!(lease.is_active_within(SILENCE));
+        lease.working(false);
+        assert!(!lease.is_active_within(SILENCE));
+        assert!(is_taken_over(&sessions, lease).await);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_has_all_its_bytes_is_not_taken_over() {
+        let sessions = Sessions::default();
+        let lease = silent(&sessions).await;
+        lease.finishing();
+        assert!(is_busy(&sessions).await);
+        drop(lease);
+        assert!(matches!(
+            sessions.claim("id", SILENCE).await,
+            Claim::Free(_)
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_byte_puts_a_take_over_off() {
+        let sessions = Sessions::default();
+        let lease = silent(&sessions).await;
+        lease.heartbeat();
+        assert!(is_busy(&sessions).await);
+    }
+}

@@ -278,3 +278,30 @@ impl Transfer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_begins_anew_with_enough_bytes() {
+        let mut pace = Pace::new();
+        let due = pace.due;
+        pace.came(ENOUGH / 2, Duration::ZERO);
+        pace.came(ENOUGH / 2 - 1, Duration::ZERO);
+        assert_eq!((pace.bytes, pace.due), (ENOUGH / 2 * 2 - 1, due));
+        let before = Instant::now();
+        pace.came(1, Duration::ZERO);
+        assert_eq!(pace.bytes, 0);
+        assert!(pace.due >= before + PERIOD && pace.due >= due);
+    }
+
+    #[test]
+    fn what_the_store_takes_its_time_for_is_no_slowness_of_the_body() {
+        let mut pace = Pace::new();
+        let due = pace.due;
+        pace.came(1, PERIOD);
+        pace.came(1, PERIOD / 2);
+        assert_eq!((pace.bytes, pace.due), (2, due + PERIOD * 3 / 2));
+    }
+}

@@ -281,6 +281,51 @@ async fn below_the_reserve_no_upload_starts_and_deletes_work() {
 }
 
 #[tokio::test]
+async fn below_the_reserve_no_upload_goes_on() {
+    let root = tempfile::tempdir().unwrap();
+    let roomy = FileStore::open(root.path(), 0).unwrap();
+    let full = FileStore::open(root.path(), u64::MAX).unwrap();
+    let key = ObjectKey::unique();
+    let mut writer = roomy.append(&key, start(), unsaved()).await.unwrap();
+    writer.write(Bytes::from_static(b"head")).await.unwrap();
+    let checkpoint = writer.sync().await.unwrap();
+    drop(writer);
+    for (key, checkpoint) in [
+        (key.clone(), checkpoint.clone()),
+        (ObjectKey::unique(), start()),
+    ] {
+        let mut writer = full.append(&key, checkpoint, unsaved()).await.unwrap();
+        writer.write(Bytes::from_static(b" tail")).await.unwrap();
+        let refused = writer.sync().await.unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                StoreError::Full {
+                    free: 1..,
+                    reserve: u64::MAX
+                }
+            ),
+            "{refused}"
+        );
+    }
+    assert_eq!(full.length(&key).await.unwrap(), Some(4));
+    assert_eq!(
+        full.list(None, 100).await.unwrap(),
+        std::slice::from_ref(&key)
+    );
+    // What needs no room is still done.
+    let whole = full.append(&key, checkpoint.clone(), unsaved()).await;
+    assert_eq!(whole.unwrap().finish().await.unwrap().offset, 4);
+    let empty = full.append(&ObjectKey::unique(), start(), unsaved()).await;
+    assert_eq!(empty.unwrap().finish().await.unwrap().offset, 0);
+
+    let mut writer = roomy.append(&key, checkpoint, unsaved()).await.unwrap();
+    writer.write(Bytes::from_static(b" tail")).await.unwrap();
+    assert_eq!(writer.finish().await.unwrap().offset, 9);
+    assert_eq!(pieces(&roomy, &key, 9).await.concat(), b"head tail");
+}
+
+#[tokio::test]
 async fn the_identity_survives_a_restart() {
     let root = tempfile::tempdir().unwrap();
     assert_eq!(

@@ -130,6 +130,31 @@ async fn a_stream_that_breaks_is_taken_up_again() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_server_itself_can_say_that_an_object_is_missing() {
+    everywhere(|mut bucket: Bucket| async move {
+        let (store, proxy) = behind_proxy(&mut bucket).await;
+        let (key, content) = upload(&store, MIB).await.unwrap();
+        let range = ByteRange { first: 0, last: 9 };
+        for fault in [Fault::NoPage, Fault::NoBucket] {
+            proxy.plan("GET", "blobs/", &[fault]);
+            let refused = read(&store, &key, range).await.unwrap_err();
+            assert!(proxy.is_done());
+            assert!(refused.is_transient(), "{fault:?}: {refused}");
+            let told =
+                matches!(&refused, StoreError::Remote(failure) if failure.status == Some(404));
+            assert!(told, "{fault:?}: {refused:?}");
+            // In the middle of an object it is asked again.
+            proxy.plan("GET", "blobs/", &[Fault::Truncated(70_000), fault]);
+            expect(&store, &key, &content).await;
+            assert!(proxy.is_done());
+        }
+        let missing = read(&store, &ObjectKey::unique(), range).await.unwrap_err();
+        assert!(matches!(missing, StoreError::Missing { .. }), "{missing}");
+    })
+    .await;
+}
+
 /// The object changes while it is read, which only damage can do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_never_mixes_two_objects() {

@@ -18,6 +18,10 @@ use tokio::{
 pub(crate) enum Fault {
     /// The server does not see it; the answer is 503.
     Unavailable,
+    /// The server does not see it; whoever stands between knows no such page.
+    NoPage,
+    /// The server does not see it; the answer is that there is no such bucket.
+    NoBucket,
     /// The server does it; the answer is 500.
     LostAnswer,
     /// The server does it; the connection ends without an answer.
@@ -26,6 +30,22 @@ pub(crate) enum Fault {
     Truncated(usize),
     /// The answer has another ETag.
     WrongEtag,
+}
+
+impl Fault {
+    /// The answer that is given without asking the server.
+    fn at_once(self) -> Option<String> {
+        match self {
+            Self::Unavailable => Some(error("503 Service Unavailable", "SlowDown")),
+            Self::NoPage => Some(respond(
+                "404 Not Found",
+                "text/plain",
+                "404 page not found\n",
+            )),
+            Self::NoBucket => Some(error("404 Not Found", "NoSuchBucket")),
+            Self::LostAnswer | Self::Cut | Self::Truncated(_) | Self::WrongEtag => None,
+        }
+    }
 }
 
 /// Faults for the next requests that begin so, such as `PUT` or `POST /bucket/key?uploadId=`.
@@ -168,10 +188,8 @@ async fn serve(mut client: TcpStream, server: &str, script: &Mutex<Script>) -> s
         request.set("Expect", "");
     }
     request.fill(&mut client).await?;
-    if fault == Some(Fault::Unavailable) {
-        return client
-            .write_all(error("503 Service Unavailable", "SlowDown").as_bytes())
-            .await;
+    if let Some(answer) = fault.and_then(Fault::at_once) {
+        return client.write_all(answer.as_bytes()).await;
     }
     let mut upstream = TcpStream::connect(server).await?;
     // The `Host` stays as it was signed; `Connection` is never signed.
@@ -181,7 +199,7 @@ async fn serve(mut client: TcpStream, server: &str, script: &Mutex<Script>) -> s
     let mut answer = Message::read(&mut upstream).await?;
     answer.set("Connection", "close");
     match fault {
-        None | Some(Fault::Unavailable) => {
+        None | Some(Fault::Unavailable | Fault::NoPage | Fault::NoBucket) => {
             client.write_all(answer.head.as_bytes()).await?;
             client.write_all(&answer.body).await?;
             tokio::io::copy(&mut upstream, &mut client).await?;
@@ -213,8 +231,12 @@ async fn serve(mut client: TcpStream, server: &str, script: &Mutex<Script>) -> s
 
 fn error(status: &str, code: &str) -> String {
     let body = format!("<Error><Code>{code}</Code><Message>planned</Message></Error>");
+    respond(status, "application/xml", &body)
+}
+
+fn respond(status: &str, kind: &str, body: &str) -> String {
     format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
 }

@@ -58,3 +58,39 @@ impl<'a> Pace<'a> {
         Ok(done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dialect::Dialect, sql::Reads};
+
+    /// A step that reads once, beside as many reads of others.
+    async fn step(pace: &mut Pace<'_>, others: usize) -> usize {
+        let catalog = pace.catalog;
+        let reading = async {
+            for _ in 0..others {
+                catalog.names_objects().await?;
+            }
+            catalog.names_objects().await
+        };
+        pace.step(1, reading).await.unwrap();
+        pace.rows()
+    }
+
+    #[tokio::test]
+    async fn steps_are_short_beside_readers_of_a_shared_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        let mut catalog = Catalog::open_sqlite(&path).await.unwrap();
+        let mut pace = Pace::new(&catalog);
+        assert_eq!(pace.rows(), 200);
+        assert_eq!(step(&mut pace, 1).await, 200, "it is not shared");
+        // As far as a pace can tell, this one is.
+        catalog.reads = Reads::new(catalog.reads.connection.clone(), Dialect::Postgres);
+        let mut pace = Pace::new(&catalog);
+        assert_eq!(pace.rows(), 10, "nobody knows yet whether others read");
+        assert_eq!(step(&mut pace, 0).await, 50);
+        assert_eq!(step(&mut pace, 1).await, 10);
+        assert_eq!(step(&mut pace, 0).await, 50);
+    }
+}

@@ -208,7 +208,8 @@ impl Import<'_> {
         for algorithm in self.source.list(folder).await.unwrap_or_default() {
             let inner = format!("{folder}/{}", algorithm.name);
             for entry in self.source.list(&inner).await.unwrap_or_default() {
-                former.push(format!("{}:{}", algorithm.name, entry.name));
+                let digest = format!("{}:{}", algorithm.name, entry.name).parse::<Digest>();
+                former.extend(digest.map(|digest| digest.to_string()));
             }
         }
         if former.is_empty() {

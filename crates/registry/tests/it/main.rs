@@ -1,6 +1,7 @@
 //! What the use cases promise, over a real catalog and a real store.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod begun;
 mod bucket;
 mod cache;
 mod copies;
@@ -11,5 +12,8 @@ mod grouped;
 mod import;
 mod model;
 mod races;
+mod scrub;
 mod sessions;
+mod slow;
+mod staged;
 mod world;

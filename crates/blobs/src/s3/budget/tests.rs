@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time::timeout};
 
 use super::*;
@@ -8,6 +9,15 @@ const LEAST: usize = 20;
 
 fn least() -> u64 {
     (LEAST * BLOCK) as u64
+}
+
+/// A part of so many blocks.
+fn gathered(share: &Share, blocks: usize, least: u64) -> Hold {
+    let mut hold = share.part();
+    while hold.blocks() < blocks {
+        hold.add(share.try_take(least).unwrap());
+    }
+    hold
 }
 
 #[tokio::test]
@@ -96,4 +106,60 @@ async fn a_newcomer_takes_nothing_that_is_promised() {
         let grant = old[0].try_take(least());
         grant.map(|grant| held.push(grant)).is_some()
     }));
+}
+
+/// Of those with large parts, 43 blocks are gathered; one more, and the small part could not be filled any more.
+#[test]
+fn many_that_must_wait_do_not_hold_up_one_that_need_not() {
+    let large = (32 * BLOCK) as u64;
+    let budget = Budget::new(64 * BLOCK);
+    let alike = [budget.join(), budget.join(), budget.join()];
+    let (begun, small) = (budget.join(), budget.join());
+    let mut held: Vec<_> = alike
+        .iter()
+        .map(|share| gathered(share, 14, large))
+        .collect();
+    held.push(gathered(&begun, 1, large));
+    let part = gathered(&small, 14, least());
+    let newcomers: Vec<_> = (0..100).map(|_| budget.join()).collect();
+    let mut waiting: Vec<_> = alike
+        .iter()
+        .chain(&newcomers)
+        .map(|share| Box::pin(share.take(large)))
+        .collect();
+    for take in &mut waiting {
+        assert!(take.now_or_never().is_none());
+    }
+    let used = budget.in_use();
+    assert!(small.take(least()).now_or_never().is_some());
+    assert_eq!(budget.in_use(), used, "that block came back");
+    for take in &mut waiting {
+        assert!(take.now_or_never().is_none());
+    }
+    drop(part);
+    assert!(
+        waiting.iter_mut().any(|take| take.now_or_never().is_some()),
+        "what came back goes to those who wait"
+    );
+}
+
+#[test]
+fn who_waits_is_noticed_until_served_or_gone() {
+    let budget = Budget::new(4 * BLOCK);
+    let (first, second) = (budget.join(), budget.join());
+    let least = BLOCK as u64;
+    let hold = gathered(&first, 4, least);
+    assert!(!budget.has_waiters());
+    let mut waiting = Box::pin(second.take(least));
+    assert!((&mut waiting).now_or_never().is_none());
+    assert!(budget.has_waiters());
+    drop(waiting);
+    assert!(!budget.has_waiters());
+
+    let mut waiting = Box::pin(second.take(least));
+    assert!((&mut waiting).now_or_never().is_none());
+    assert!(budget.has_waiters());
+    drop(hold);
+    assert!(!budget.has_waiters());
+    assert!(waiting.now_or_never().is_some());
 }

@@ -10,7 +10,7 @@ set -Eeuo pipefail
 CONFORMANCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 NAME=$(basename "$0" .sh)
 REAL_HOME=$HOME
-[ -z "${GRANARY_BIN:-}" ] || GRANARY_BIN=$(realpath "$GRANARY_BIN")
+[ -z "${GRANARY_BIN:-}" ] || GRANARY_BIN=$(realpath --canonicalize-missing "$GRANARY_BIN")
 [ -z "${ORAS:-}" ] || ORAS=$(realpath "$(command -v "$ORAS")")
 export GRANARY_TOOLS=${GRANARY_TOOLS:-$HOME/.cache/granary/tools}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/granary-$NAME.XXXXXX")

@@ -234,9 +234,8 @@ impl BlobStore for FileStore {
             .await
     }
 
-    async fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let key = key.clone();
-        self.blocking(move |tree| tree.counted(Operation::Sync, || tree.settle(&key)))
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.blocking(|tree| tree.counted(Operation::Sync, || tree.settle()))
             .await
     }
 

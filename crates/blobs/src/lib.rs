@@ -116,9 +116,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// The object's present length, or `None` if there is none.
     async fn length(&self, key: &ObjectKey) -> Result<Option<u64>, StoreError>;
 
-    /// Makes an object durable that is there, whoever wrote it and however that ended.
-    async fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let _ = key;
+    /// Makes all objects durable that are there, whoever wrote them and however that ended.
+    async fn settle(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

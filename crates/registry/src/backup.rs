@@ -234,7 +234,7 @@ fn prepare(folder: &Path, note: &BackupNote) -> Result<(), CopyError> {
         || fs::metadata(&log).is_ok_and(|log| log.len() > 0)
     {
         return Err(CopyError::Folder(format!(
-            "{} was used as an installation since the last backup: use another folder",
+            "{} was used as an installation since the last backup (serve, scrub, gc, why and migrate open it as one): use another folder",
             folder.display()
         )));
     }

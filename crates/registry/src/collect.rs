@@ -300,7 +300,18 @@ impl Registry {
             if !self.is_my_turn(interval).await {
                 continue;
             }
-            match self.collect(false, &Progress::silent()).await {
+            let keep_turn = async {
+                loop {
+                    tokio::time::sleep(interval / 2).await;
+                    self.is_my_turn(interval).await;
+                }
+            };
+            let progress = Progress::silent();
+            let done = tokio::select! {
+                done = self.collect(false, &progress) => done,
+                never = keep_turn => never,
+            };
+            match done {
                 Ok(report)
                     if report.blobs + report.manifests + report.uploads + report.objects > 0 =>
                 {

@@ -194,9 +194,11 @@ impl Transfer {
         let mut pace = Pace::new();
         loop {
             let piece = tokio::select! {
+                // Who wants the session waits for this, and a fast client never lets the bytes run out. A piece that is
+                // there comes before the time, which only counts while none is.
                 biased;
-                piece = incoming.recv() => piece,
                 () = self.lease.stopped() => None,
+                piece = incoming.recv() => piece,
                 () = tokio::time::sleep_until(pace.due) => {
                     if store.is_pressed() {
                         tracing::info!(session = self.id, "a slow upload is saved and cut, as others wait for its memory");

@@ -34,7 +34,12 @@ pub(super) struct Tail {
     dirty: bool,
     /// The object's name was not synced yet.
     nameless: bool,
+    /// In which stretch of the object the free space was last looked at.
+    looked_at: Option<u64>,
 }
+
+/// After so many bytes the free space is looked at again. An upload takes no more of the reserve.
+const STRETCH: u64 = 4 * 1024 * 1024;
 
 impl Target {
     pub(super) fn key(&self) -> &ObjectKey {
@@ -80,6 +85,7 @@ impl Tail {
             checkpoint,
             dirty: true,
             nameless,
+            looked_at: None,
         })
     }
 
@@ -182,13 +188,7 @@ impl Tail {
 
     /// Hashes and writes `pieces`.
     pub(super) fn write(&mut self, pieces: &[Bytes]) -> Result<(), StoreError> {
-        let tree = &self.target.tree;
-        let more: usize = pieces.iter().map(Bytes::len).sum();
-        let (free, reserve) = (tree.free()?, tree.reserve());
-        // Looked at again with every batch: what one upload may take, many may take at once.
-        if more > 0 && free < reserve.saturating_add(more as u64) {
-            return Err(StoreError::Full { free, reserve });
-        }
+        self.look_for_room(pieces)?;
         let file = self.open()?;
         let mut slices = Vec::with_capacity(pieces.len());
         for piece in pieces {
@@ -200,6 +200,21 @@ impl Tail {
         self.target.tree.counted(Operation::Write, || {
             write_all(&file, &mut slices).map_err(|error| self.target.failed("writing", error))
         })
+    }
+
+    /// Refuses bytes that the reserve has no room for. Looked at again from time to time, as others write too.
+    fn look_for_room(&mut self, pieces: &[Bytes]) -> Result<(), StoreError> {
+        let stretch = self.checkpoint.offset / STRETCH;
+        if pieces.is_empty() || self.looked_at == Some(stretch) {
+            return Ok(());
+        }
+        let tree = &self.target.tree;
+        let (free, reserve) = (tree.free()?, tree.reserve());
+        if free < reserve {
+            return Err(StoreError::Full { free, reserve });
+        }
+        self.looked_at = Some(stretch);
+        Ok(())
     }
 
     /// Makes everything written durable, and the object's name.

@@ -154,13 +154,10 @@ impl Tree {
         })
     }
 
-    /// Makes an object durable that is there, bytes and name.
-    pub(super) fn settle(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let synced = self.open_object(key)?.sync_all();
-        let path = self.path(key);
-        synced.map_err(StoreError::io("syncing", &path))?;
-        self.sync_name(key)
-            .map_err(StoreError::io("syncing the folder of", &path))
+    /// Makes the whole file system durable that the root is on: one call, however many objects there are.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let settle = || Ok(rustix::fs::syncfs(File::open(&self.root)?)?);
+        settle().map_err(StoreError::io("syncing the file system of", &self.root))
     }
 
     /// Makes the name of a new object durable.

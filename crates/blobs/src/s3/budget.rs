@@ -190,11 +190,15 @@ impl Budget {
         (self.total - self.books().free) * BLOCK
     }
 
-    /// Whether uploads wait for blocks.
+    /// Whether an upload waits for blocks that others hold. One with parts on their way waits for those.
     pub(super) fn has_waiters(&self) -> bool {
         let mut books = self.books();
         books.waiters.retain(|waiter| !waiter.sender.is_closed());
-        !books.waiters.is_empty()
+        let stuck = |waiter: &Waiter| {
+            let account = books.uploads.get(&waiter.upload);
+            account.is_some_and(|account| !account.sending())
+        };
+        books.waiters.iter().any(stuck)
     }
 
     /// The largest part that leaves room for another upload's.

@@ -1,8 +1,8 @@
 //! How fast a collection goes.
 //!
 //! A collection has no hurry, and a pull that waits for the database does. So on a database that others use as well, steps
-//! are short and the rests between them long while anybody reads; when nobody does, steps are larger and rests as long
-//! as the work. A database of its own orders changes and reads by itself, and needs no rests.
+//! are short and the rests between them long while clients of this process read; when none does, steps are larger and
+//! rests half as long, as others may have clients. A database of its own orders changes and reads by itself, and needs none.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl<'a> Pace<'a> {
         if self.catalog.is_shared() {
             let number = self.catalog.reads.number();
             self.beside_readers = number - self.seen > own;
-            let times = if self.beside_readers { REST } else { 1 };
+            let times = if self.beside_readers { REST } else { REST / 2 };
             tokio::time::sleep((began.elapsed() * times).min(LONGEST_REST)).await;
             self.seen = number;
         }

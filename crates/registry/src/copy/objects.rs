@@ -64,9 +64,15 @@ impl Objects<'_> {
                     let (item, outcome) = done?;
                     self.note(item, outcome, report).await?;
                 }
-                None => return Ok(()),
+                None => break,
             }
         }
+        if report.present > 0 && !self.shared {
+            // Who wrote what was there may have ended before it was durable.
+            let settled = self.to.store.settle().await;
+            settled.map_err(CopyError::Target)?;
+        }
+        Ok(())
     }
 
     /// Has the target's rows name the copies of foreign objects. Last of all, so that a copy that goes on still knows
@@ -165,9 +171,6 @@ impl Objects<'_> {
             .await
             .map_err(CopyError::Target)?;
         if there == Some(item.size) && (!self.verify || self.is_good(&key, item).await?) {
-            // Who wrote it may have ended before it was durable.
-            let settled = self.to.store.settle(&key).await;
-            settled.map_err(CopyError::Target)?;
             self.progress.advance(item.size);
             return Ok(Outcome::Present);
         }
@@ -270,13 +273,13 @@ impl Objects<'_> {
         if let Some(last) = item.size.checked_sub(1) {
             let range = ByteRange { first: 0, last };
             let mut stream = match self.to.store.read(key, range).await {
-                Err(StoreError::Missing { .. } | StoreError::Damaged { .. }) => return Ok(false),
+                Err(error) if error.is_damage() => return Ok(false),
                 stream => stream.map_err(CopyError::Target)?,
             };
             while let Some(piece) = stream.next().await {
                 match piece {
                     Ok(piece) => hasher.update(&piece),
-                    Err(StoreError::Damaged { .. } | StoreError::Io(_)) => return Ok(false),
+                    Err(error) if error.is_damage() => return Ok(false),
                     Err(error) => return Err(CopyError::Target(error)),
                 }
             }

@@ -7,7 +7,7 @@ use granary_blobs::{BlobStream, ObjectKey, StoreError};
 use granary_catalog::{BlobPlace, Removal, StoredBlob};
 use granary_oci::{ByteRange, Digest, RepositoryName};
 
-use crate::{Action, Decision, Principal, Registry, RegistryError, decide};
+use crate::{Action, Principal, Registry, RegistryError, decide};
 
 /// The bytes of a range of a blob.
 pub enum BlobBody {
@@ -40,7 +40,7 @@ impl Registry {
         let half = granary_catalog::dialect::now() + granary_catalog::dialect::micros(grace / 2);
         if blob.referenced
             || blob.leased_until > half
-            || decide(principal, Action::Push, Some(repository)) == Decision::Deny
+            || !decide(principal, Action::Push, Some(repository)).allows()
         {
             return Ok(blob);
         }

@@ -51,7 +51,7 @@ impl Registry {
                 None => self.all_tags(&mut report, &mut tags).await?,
                 Some(named) => {
                     let found = self
-                        .resolve(&Principal::Anonymous, &repository, &named)
+                        .resolve(&Principal::Operator, &repository, &named)
                         .await?;
                     match named {
                         Reference::Tag(tag) => drop(tags.insert(tag, found.digest)),
@@ -86,7 +86,7 @@ impl Registry {
                     .map_err(|_| RegistryError::Internal("the catalog holds a tag that is none"))?;
                 let reference = Reference::Tag(tag.clone());
                 match self
-                    .resolve(&Principal::Anonymous, &repository, &reference)
+                    .resolve(&Principal::Operator, &repository, &reference)
                     .await
                 {
                     Ok(manifest) => drop(tags.insert(tag, manifest.digest)),

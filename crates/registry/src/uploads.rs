@@ -9,7 +9,7 @@ use granary_catalog::{BlobPlace, FinishedBlob, NewUpload, UploadStanding};
 use granary_oci::{Algorithm, ContentRange, Digest, Hasher, RepositoryName};
 use tokio::sync::mpsc;
 
-use crate::{Action, Decision, Principal, Registry, RegistryError, decide, transfer::Transfer};
+use crate::{Action, Principal, Registry, RegistryError, decide, transfer::Transfer};
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,7 +265,7 @@ impl Registry {
         digest: &Digest,
     ) -> Result<bool, RegistryError> {
         if let Some(from) = from
-            && decide(principal, Action::Pull, Some(from)) == Decision::Deny
+            && !decide(principal, Action::Read, Some(from)).allows()
         {
             return Ok(false);
         }

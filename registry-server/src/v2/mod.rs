@@ -20,7 +20,7 @@ use actix_web::{
     web,
 };
 use granary_oci::RepositoryName;
-use granary_registry::{Decision, Principal, Registry, RegistryError, decide};
+use granary_registry::{Principal, Registry, RegistryError, decide};
 use tokio::sync::Semaphore;
 
 use self::{body::Body, query::Query, refusal::Refusal, route::Route};
@@ -102,12 +102,12 @@ async fn dispatch(
             allowed.join(", "),
         ));
     };
-    let principal = Principal::Anonymous;
+    let principal = Principal::Local;
     let repository = route
         .repository()
         .map(str::parse::<RepositoryName>)
         .transpose()?;
-    if decide(&principal, action, repository.as_ref()) == Decision::Deny {
+    if !decide(&principal, action, repository.as_ref()).allows() {
         return Err(RegistryError::Denied.into());
     }
     let call = Call {

@@ -121,7 +121,7 @@ impl<'p> Route<'p> {
     }
 
     /// What a request with `method` asks leave for; `None` if the endpoint has no such method.
-    pub(crate) fn action(self, method: &Method) -> Option<Action> {
+    pub(crate) fn action(self, method: &Method) -> Option<Action<'static>> {
         if !self.methods().contains(method) {
             return None;
         }
@@ -129,11 +129,11 @@ impl<'p> Route<'p> {
             Self::Base => Action::Ping,
             Self::Catalog | Self::Discover(None) => Action::List,
             Self::Uploads(_) | Self::Upload(..) => Action::Push,
-            Self::Discover(Some(_)) | Self::Tags(_) | Self::Referrers(..) => Action::Pull,
+            Self::Discover(Some(_)) | Self::Tags(_) | Self::Referrers(..) => Action::Read,
             Self::Manifest(..) | Self::Blob(..) => match *method {
                 Method::DELETE => Action::Delete,
                 Method::PUT => Action::Push,
-                _ => Action::Pull,
+                _ => Action::Read,
             },
         })
     }
@@ -190,13 +190,13 @@ mod tests {
             ("/v2/", "GET HEAD", Action::Ping),
             ("/v2/_catalog", "GET HEAD", Action::List),
             ("/v2/_oci/ext/discover", "GET HEAD", Action::List),
-            ("/v2/a/_oci/ext/discover", "GET HEAD", Action::Pull),
-            ("/v2/a/tags/list", "GET HEAD", Action::Pull),
-            ("/v2/a/referrers/x", "GET HEAD", Action::Pull),
-            ("/v2/a/manifests/x", "GET HEAD", Action::Pull),
+            ("/v2/a/_oci/ext/discover", "GET HEAD", Action::Read),
+            ("/v2/a/tags/list", "GET HEAD", Action::Read),
+            ("/v2/a/referrers/x", "GET HEAD", Action::Read),
+            ("/v2/a/manifests/x", "GET HEAD", Action::Read),
             ("/v2/a/manifests/x", "PUT", Action::Push),
             ("/v2/a/manifests/x", "DELETE", Action::Delete),
-            ("/v2/a/blobs/x", "GET HEAD", Action::Pull),
+            ("/v2/a/blobs/x", "GET HEAD", Action::Read),
             ("/v2/a/blobs/x", "DELETE", Action::Delete),
             ("/v2/a/blobs/uploads/", "POST", Action::Push),
             (

@@ -197,7 +197,7 @@ impl Import<'_> {
                 precondition: Precondition::None,
                 body: read.body.clone(),
             };
-            let put = self.registry.put_manifest(&Principal::Anonymous, request);
+            let put = self.registry.put_manifest(&Principal::Operator, request);
             put.await.map(drop)
         };
         match outcome {
@@ -312,7 +312,7 @@ impl Import<'_> {
         tags: Vec<Tag>,
     ) -> Result<(), RegistryError> {
         let reference = Reference::Digest(digest);
-        let who = Principal::Anonymous;
+        let who = Principal::Operator;
         let stored = self.registry.resolve(&who, &at.name, &reference).await?;
         let request = ManifestRequest {
             repository: at.name.clone(),

@@ -110,7 +110,7 @@ impl Import<'_> {
             registry.blob(repository, digest).await
         } else {
             registry
-                .check_blob(&Principal::Anonymous, repository, digest)
+                .check_blob(&Principal::Operator, repository, digest)
                 .await
         };
         match held {
@@ -156,7 +156,7 @@ impl Import<'_> {
         digest: &Digest,
     ) -> Result<bool, RegistryError> {
         self.registry
-            .mount(&Principal::Anonymous, repository, None, digest)
+            .mount(&Principal::Operator, repository, None, digest)
             .await
     }
 
@@ -202,7 +202,7 @@ impl Import<'_> {
             .registry
             .push_blob(
                 repository,
-                &Principal::Anonymous,
+                &Principal::Operator,
                 *digest,
                 Some(length),
                 body,

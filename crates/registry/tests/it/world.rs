@@ -14,7 +14,7 @@ use granary_registry::{
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-pub(crate) const WHO: Principal = Principal::Anonymous;
+pub(crate) const WHO: Principal = Principal::Local;
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// Larger than what these tests keep inline.
 pub(crate) const LARGE: usize = 200;

@@ -1,0 +1,243 @@
+//! The decision.
+
+use granary_oci::{RepositoryName, Tag};
+
+use crate::{Principal, Rights, Scopes, TokenAccess, Verb, Verbs, Visibility};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// Learn that the registry is there, and that one's credentials are good.
+    Ping,
+    /// List repositories; the list holds what may be read.
+    List,
+    /// Read tags, manifests, blobs and referrers.
+    Read,
+    /// Push blobs, and manifests by digest. Makes the repository if it is not there.
+    Push,
+    /// Set a tag that does not stand.
+    CreateTag(&'a Tag),
+    /// Move a tag to another manifest.
+    UpdateTag(&'a Tag),
+    /// Delete a tag.
+    DeleteTag(&'a Tag),
+    /// Delete a manifest or a blob by its digest. Each tag that goes with it needs [`Action::DeleteTag`].
+    Delete,
+    /// Give rights in the repository, change who sees it, and remove it.
+    Administer,
+    /// Act on the principal's own account, such as its tokens.
+    OwnAccount,
+    /// Look after the installation: users, issuers, the audit log.
+    Installation,
+}
+
+/// What those get who show no credentials, where there are accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnonymousMode {
+    /// Nothing.
+    #[default]
+    None,
+    /// To read what is public.
+    Read,
+    /// To push to it, too.
+    Write,
+}
+
+/// What else counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The database's time in microseconds since 1970.
+    pub now: i64,
+    /// What those get who show no credentials.
+    pub anonymous: AnonymousMode,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Allow,
+    /// Do not, because of this. What of it a client may learn the edge knows (decision 24).
+    Deny(Reason),
+}
+
+impl Decision {
+    /// Whether to go on.
+    pub fn allows(self) -> bool {
+        self == Self::Allow
+    }
+}
+
+/// Why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No credentials were shown, and they are needed.
+    NoCredentials,
+    /// The repository may not even be read, or is not there.
+    Hidden,
+    /// The repository may be read, and this may not be done in it.
+    NotGranted,
+    /// The principal may, and its credential's scopes do not say so.
+    ScopeTooNarrow,
+    /// The credential may, and the token made from it does not say so: a wider one would help.
+    TokenTooNarrow,
+    /// Nobody moves this tag.
+    ImmutableTag,
+    /// The repository is not there, and may not be made.
+    NotCreatable,
+}
+
+/// Whether `principal` may do `action` in `repository`, where the action is about one. `rights` are what was read for just
+/// these two.
+///
+/// Deny is the default: what is not said here to be allowed is not.
+pub fn decide(
+    principal: &Principal,
+    action: Action<'_>,
+    repository: Option<&RepositoryName>,
+    rights: &Rights,
+    context: &Context,
+) -> Decision {
+    match principal {
+        Principal::Operator => Decision::Allow,
+        Principal::Local => local(action, repository, rights),
+        Principal::Anonymous => anonymous(action, repository, rights, context),
+        Principal::Known { credential, .. } => {
+            let caps = (&credential.scopes, credential.token.as_ref());
+            known(action, repository, rights, context, caps)
+        }
+    }
+}
+
+/// Without accounts everybody whom the edge lets in may use the registry. There is nothing else to be done yet.
+fn local(action: Action<'_>, repository: Option<&RepositoryName>, rights: &Rights) -> Decision {
+    let is_use = match action {
+        Action::Ping | Action::List => repository.is_none(),
+        Action::Read
+        | Action::Push
+        | Action::CreateTag(_)
+        | Action::UpdateTag(_)
+        | Action::DeleteTag(_)
+        | Action::Delete => repository.is_some(),
+        Action::Administer | Action::OwnAccount | Action::Installation => false,
+    };
+    match is_use && !rights.accounts {
+        true => Decision::Allow,
+        false => Decision::Deny(Reason::NoCredentials),
+    }
+}
+
+fn anonymous(
+    action: Action<'_>,
+    repository: Option<&RepositoryName>,
+    rights: &Rights,
+    context: &Context,
+) -> Decision {
+    let is_public = repository.is_some() && rights.visibility == Visibility::Public;
+    let held = match (context.anonymous, is_public) {
+        (AnonymousMode::Read, true) if rights.exists => Verbs::READ,
+        (AnonymousMode::Write, true) if rights.exists || rights.namespace_exists => Verbs::WRITER,
+        _ => Verbs::NONE,
+    };
+    let may = match action {
+        Action::List => context.anonymous != AnonymousMode::None,
+        Action::Read => held.has(Verb::Read) && rights.exists,
+        Action::Push => held.has(Verb::Write) && (rights.exists || rights.may_create(held)),
+        Action::CreateTag(_) => held.has(Verb::Write),
+        Action::UpdateTag(tag) => {
+            if held.has(Verb::Update) && rights.is_immutable(tag) {
+                return Decision::Deny(Reason::ImmutableTag);
+            }
+            held.has(Verb::Update)
+        }
+        // Clients show credentials only once they were asked for them (decision 23).
+        Action::Ping
+        | Action::DeleteTag(_)
+        | Action::Delete
+        | Action::Administer
+        | Action::OwnAccount
+        | Action::Installation => false,
+    };
+    match may {
+        true => Decision::Allow,
+        false => Decision::Deny(Reason::NoCredentials),
+    }
+}
+
+fn known(
+    action: Action<'_>,
+    repository: Option<&RepositoryName>,
+    rights: &Rights,
+    context: &Context,
+    (scopes, token): (&Scopes, Option<&TokenAccess>),
+) -> Decision {
+    let (verb, tag) = match action {
+        Action::Ping | Action::List => return Decision::Allow,
+        Action::OwnAccount | Action::Installation => {
+            return account(action, rights, scopes, token);
+        }
+        Action::Read => (Verb::Read, None),
+        Action::Push => (Verb::Write, None),
+        Action::CreateTag(tag) => (Verb::Write, Some(tag)),
+        Action::UpdateTag(tag) => (Verb::Update, Some(tag)),
+        Action::DeleteTag(tag) => (Verb::Delete, Some(tag)),
+        Action::Delete => (Verb::Delete, None),
+        Action::Administer => (Verb::Admin, None),
+    };
+    if repository.is_none() {
+        return Decision::Deny(Reason::Hidden);
+    }
+    let given = rights.held(context.now, tag);
+    let scoped = given.within(scopes.verbs(repository, tag));
+    let held = match token {
+        Some(token) => scoped.within(token.verbs(repository)),
+        None => scoped,
+    };
+    let sees = rights.held(context.now, None).has(Verb::Read) && rights.exists;
+    let makes = !rights.exists && matches!(action, Action::Push | Action::CreateTag(_));
+    let is_there = rights.exists || makes;
+    if !is_there || !given.has(verb) {
+        return Decision::Deny(if sees {
+            Reason::NotGranted
+        } else {
+            Reason::Hidden
+        });
+    }
+    if makes && !rights.may_create(given) {
+        return Decision::Deny(Reason::NotCreatable);
+    }
+    let stands_fast = match action {
+        Action::UpdateTag(tag) => rights.is_immutable(tag),
+        Action::DeleteTag(tag) => rights.is_immutable(tag) && !given.has(Verb::Admin),
+        _ => false,
+    };
+    if stands_fast {
+        return Decision::Deny(Reason::ImmutableTag);
+    }
+    if !scoped.has(verb) {
+        return Decision::Deny(Reason::ScopeTooNarrow);
+    }
+    if !held.has(verb) {
+        return Decision::Deny(Reason::TokenTooNarrow);
+    }
+    Decision::Allow
+}
+
+/// What is about no repository. A token of the token service speaks of repositories only.
+fn account(
+    action: Action<'_>,
+    rights: &Rights,
+    scopes: &Scopes,
+    token: Option<&TokenAccess>,
+) -> Decision {
+    if matches!(action, Action::Installation) && !rights.is_administrator {
+        return Decision::Deny(Reason::NotGranted);
+    }
+    if !scopes.verbs(None, None).has(Verb::Account) {
+        return Decision::Deny(Reason::ScopeTooNarrow);
+    }
+    match token {
+        Some(_) => Decision::Deny(Reason::TokenTooNarrow),
+        None => Decision::Allow,
+    }
+}

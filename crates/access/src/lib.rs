@@ -1,0 +1,18 @@
+//! Who may do what: principals, what they were given, and [`decide`], the one function that answers.
+//!
+//! Nothing here asks a database or a clock: whoever calls [`decide`] has read the [`Rights`] of a principal in a repository,
+//! and says what time it is.
+
+mod decide;
+mod pattern;
+mod principal;
+mod rights;
+mod scope;
+mod verbs;
+
+pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
+pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns};
+pub use principal::{Credential, CredentialId, Handle, HandleError, Principal, PrincipalId};
+pub use rights::{CreateBy, Grant, Rights, Role, Visibility};
+pub use scope::{Scope, Scopes, TokenAccess, TokenVerbs};
+pub use verbs::{Verb, Verbs};

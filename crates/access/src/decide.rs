@@ -134,16 +134,18 @@ fn anonymous(
     context: &Context,
 ) -> Decision {
     let is_public = repository.is_some() && rights.visibility == Visibility::Public;
-    let held = match (context.anonymous, is_public) {
-        (AnonymousMode::Read, true) if rights.exists => Verbs::READ,
-        (AnonymousMode::Write, true) if rights.exists || rights.namespace_exists => Verbs::WRITER,
+    let makes = rights.namespace_exists && rights.may_create(Verbs::WRITER);
+    let held = match (context.anonymous, is_public, rights.exists) {
+        (AnonymousMode::Read, true, true) => Verbs::READ,
+        (AnonymousMode::Write, true, true) => Verbs::WRITER,
+        // In what is not there is nothing to read or to move.
+        (AnonymousMode::Write, true, false) if makes => Verb::Write.into(),
         _ => Verbs::NONE,
     };
     let may = match action {
         Action::List => context.anonymous != AnonymousMode::None,
-        Action::Read => held.has(Verb::Read) && rights.exists,
-        Action::Push => held.has(Verb::Write) && (rights.exists || rights.may_create(held)),
-        Action::CreateTag(_) => held.has(Verb::Write),
+        Action::Read => held.has(Verb::Read),
+        Action::Push | Action::CreateTag(_) => held.has(Verb::Write),
         Action::UpdateTag(tag) => {
             if held.has(Verb::Update) && rights.is_immutable(tag) {
                 return Decision::Deny(Reason::ImmutableTag);

@@ -227,6 +227,10 @@ fn who_has_no_account_may_what_is_public_and_the_mode_allows() {
         exists: false,
         ..public.clone()
     };
+    let guarded = Rights {
+        create_by: CreateBy::Administrators,
+        ..missing.clone()
+    };
     let nowhere = Rights {
         namespace_exists: false,
         ..missing.clone()
@@ -270,7 +274,8 @@ fn who_has_no_account_may_what_is_public_and_the_mode_allows() {
         (AnonymousMode::Read, &missing, ""),
         (AnonymousMode::Write, &public, "RPCU"),
         (AnonymousMode::Write, &private(), ""),
-        (AnonymousMode::Write, &missing, "PCU"),
+        (AnonymousMode::Write, &missing, "PC"),
+        (AnonymousMode::Write, &guarded, ""),
         (AnonymousMode::Write, &nowhere, ""),
     ] {
         assert_eq!(may_in_mode(mode, rights), expected, "{mode:?} {rights:?}");

@@ -92,6 +92,10 @@ impl Refusal {
                 tracing::error!(error = %self, "a request failed");
                 "the registry failed; its log says why, under this answer's X-Request-Id".to_owned()
             }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                tracing::warn!(error = %self, "a request could not be served now");
+                self.to_string()
+            }
             _ => self.to_string(),
         };
         let mut answer = HttpResponse::build(line.status);

@@ -42,6 +42,10 @@ pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// How long a stream may stand still.
 pub(super) const STANDSTILL: Duration = Duration::from_secs(20);
 
+/// How long an unused connection is kept. Servers close theirs after 20 s and more, and a proxy in between may not say
+/// so: the next request would then meet a connection that leads nowhere.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// How often a request is tried in all, and how long is waited in between.
 const ATTEMPTS: u32 = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
@@ -195,6 +199,7 @@ impl S3Config {
         Ok(Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
             .tls_context(tls)
+            .pool_idle_timeout(IDLE)
             .build_https())
     }
 }

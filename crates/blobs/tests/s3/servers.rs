@@ -15,7 +15,7 @@ use granary_blobs::{
 };
 use granary_oci::{ByteRange, Hasher};
 use granary_testbed::{Minio, S3Server, SeaweedFs};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) const MIB: usize = 1024 * 1024;
 
@@ -36,15 +36,20 @@ pub(crate) async fn everywhere<F: Future<Output = ()>>(test: impl Fn(Bucket) -> 
 }
 
 pub(crate) async fn minio() -> Bucket {
-    Bucket::on("MinIO", Minio::shared().expect("a MinIO")).await
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    Bucket::on("MinIO", Minio::shared().expect("a MinIO"), &MADE).await
 }
 
 pub(crate) async fn seaweedfs() -> Bucket {
-    Bucket::on("SeaweedFS", SeaweedFs::shared().expect("a SeaweedFS")).await
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    let server = SeaweedFs::shared().expect("a SeaweedFS");
+    Bucket::on("SeaweedFS", server, &MADE).await
 }
 
 impl Bucket {
-    async fn on(maker: &'static str, server: &S3Server) -> Self {
+    /// Makes the bucket first, if no other test has. By one test alone: a SeaweedFS that is asked for a bucket while
+    /// another request makes it may remember for a quarter of an hour that there is none.
+    async fn on(maker: &'static str, server: &S3Server, made: &OnceCell<()>) -> Self {
         let credentials =
             Credentials::new(server.access_key(), server.secret_key(), None, None, "test");
         let client = Client::from_conf(
@@ -58,8 +63,11 @@ impl Bucket {
                 .http_client(aws_smithy_http_client::Builder::new().build_http())
                 .build(),
         );
-        // Another test may have made it.
-        client.create_bucket().bucket(NAME).send().await.ok();
+        made.get_or_init(async || {
+            let made = client.create_bucket().bucket(NAME).send().await;
+            made.expect("a bucket");
+        })
+        .await;
         let config = S3Config {
             endpoint: Some(server.endpoint()),
             prefix: format!("{}/", ObjectKey::unique().as_str().replace('/', "-")),

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, stream};
 use granary_blobs::{ObjectKey, S3Config, S3Store};
 use granary_registry::{BucketAccess, ImportSource};
 use granary_testbed::{Minio, S3Server, SeaweedFs};
+use tokio::sync::OnceCell;
 
 const NAME: &str = "granary";
 
@@ -31,15 +32,19 @@ pub(crate) async fn everywhere() -> [Bucket; 2] {
 }
 
 pub(crate) async fn minio() -> Bucket {
-    Bucket::on("MinIO", Minio::shared().unwrap()).await
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    Bucket::on("MinIO", Minio::shared().unwrap(), &MADE).await
 }
 
 pub(crate) async fn seaweedfs() -> Bucket {
-    Bucket::on("SeaweedFS", SeaweedFs::shared().unwrap()).await
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    Bucket::on("SeaweedFS", SeaweedFs::shared().unwrap(), &MADE).await
 }
 
 impl Bucket {
-    async fn on(maker: &'static str, server: &'static S3Server) -> Self {
+    /// Makes the bucket first, if no other test has. By one test alone: a SeaweedFS that is asked for a bucket while
+    /// another request makes it may remember for a quarter of an hour that there is none.
+    async fn on(maker: &'static str, server: &'static S3Server, made: &OnceCell<()>) -> Self {
         let credentials =
             Credentials::new(server.access_key(), server.secret_key(), None, None, "test");
         let client = Client::from_conf(
@@ -53,8 +58,10 @@ impl Bucket {
                 .http_client(aws_smithy_http_client::Builder::new().build_http())
                 .build(),
         );
-        // Another test may have made it.
-        client.create_bucket().bucket(NAME).send().await.ok();
+        made.get_or_init(async || {
+            client.create_bucket().bucket(NAME).send().await.unwrap();
+        })
+        .await;
         Self {
             maker,
             client,

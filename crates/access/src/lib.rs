@@ -14,5 +14,5 @@ pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
 pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns};
 pub use principal::{Credential, CredentialId, Handle, HandleError, Principal, PrincipalId};
 pub use rights::{CreateBy, Grant, Rights, Role, Visibility};
-pub use scope::{Scope, Scopes, TokenAccess, TokenVerbs};
+pub use scope::{Scope, ScopeError, Scopes, TokenAccess, TokenVerbs};
 pub use verbs::{Verb, Verbs};

@@ -1,11 +1,11 @@
 //! What a credential caps.
 
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use granary_oci::{RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::{RepositoryPattern, TagPatterns, Verb, Verbs};
+use crate::{PatternError, RepositoryPattern, TagPatterns, Verb, Verbs};
 
 /// Some verbs in some repositories, and for tags on some tags.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,49 @@ pub struct Scope {
     /// Which tags may be created, moved and deleted (decision 26).
     #[serde(default, skip_serializing_if = "TagPatterns::are_all")]
     pub tags: TagPatterns,
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    /// Reads `VERBS:REPOSITORIES` or `VERBS:REPOSITORIES:TAGS`, each a list with commas but the repositories, which are one
+    /// pattern: `read,write:acme/**` or `write,update:acme/app:v*,latest`.
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let mut parts = text.splitn(3, ':');
+        let (Some(verbs), Some(repositories)) = (parts.next(), parts.next()) else {
+            return Err(ScopeError::Form);
+        };
+        let verb = |name: &str| {
+            let found = Verb::ALL.into_iter().find(|verb| verb.name() == name);
+            found.ok_or_else(|| ScopeError::Verb(name.chars().take(40).collect()))
+        };
+        let tags = match parts.next() {
+            None => TagPatterns::all(),
+            Some(tags) => {
+                let patterns: Result<_, _> = tags.split(',').map(str::parse).collect();
+                TagPatterns::of(patterns?)?
+            }
+        };
+        Ok(Self {
+            verbs: verbs.split(',').map(verb).collect::<Result<_, _>>()?,
+            repositories: repositories.parse()?,
+            tags,
+        })
+    }
+}
+
+/// Why a text is no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    /// It has no colon.
+    #[error("a scope is VERBS:REPOSITORIES[:TAGS], such as read,write:acme/**")]
+    Form,
+    /// There is no such verb.
+    #[error("'{0}' is none of read, write, update, delete, admin, account")]
+    Verb(String),
+    /// A pattern is wrong.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
 }
 
 /// The scopes of a credential; without any it may do whatever its principal may.
@@ -46,6 +89,11 @@ impl Scopes {
     /// These and nothing else.
     pub fn only(scopes: impl Into<Arc<[Scope]>>) -> Self {
         Self(Some(scopes.into()))
+    }
+
+    /// Whether nothing is capped.
+    pub fn are_unlimited(&self) -> bool {
+        self.0.is_none()
     }
 
     /// What is left of all verbs in `repository`, or anywhere if none is named; on `tag` if the question is about one.

@@ -26,6 +26,7 @@ soak: ## three replicas under all faults (SOAK_MINUTES=30; GRANARY_SOAK_DATABASE
 
 conformance: build ## real clients and the OCI suite against this tree (CLIENTS="crane docker")
 	conformance/clients.sh $(CLIENTS)
+	conformance/accounts.sh $(CLIENTS)
 	conformance/suite.sh
 
 bench: ## measure this tree and its peers

@@ -201,6 +201,30 @@ start_dockerd() {
   ! ended $pid || fail "the docker engine ended: $(tail -n 5 "$WORK/dockerd.log")"
 }
 
+# --- containerd, by its own command ---
+
+start_containerd() {
+  need containerd ctr
+  [ "$(id -u)" = 0 ] || skip "containerd needs root"
+  cat >"$WORK/containerd.toml" <<TOML
+version = 2
+root = "$WORK/containerd"
+state = "$WORK/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "$WORK/containerd.sock"
+[ttrpc]
+address = "$WORK/containerd.ttrpc"
+TOML
+  containerd --config "$WORK/containerd.toml" >"$WORK/containerd.log" 2>&1 &
+  local pid=$!
+  defer stop_process $pid
+  ctr() { command ctr --address "$WORK/containerd.sock" "$@"; }
+  containerd_up_or_dead() { ctr version || ended "$pid"; }
+  wait_until 30 "containerd" containerd_up_or_dead
+  ! ended $pid || fail "containerd ended: $(tail -n 5 "$WORK/containerd.log")"
+}
+
 # --- content ---
 
 # Deterministic images and layers; see images.py.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Judges what the OCI conformance suite wrote: counts from junit.xml, verdicts by API and by kind of data from results.yaml.
 
-  suite_results.py [--record FILE.md --server VERSION --commit SUITE] FOLDER-OF-1.1 FOLDER-OF-DEV
+  suite_results.py [--record FILE.md --server VERSION --commit SUITE] FOLDER...      (each of one run, of level 1.1 or dev)
 
 Passing means: no test failed or was skipped, and at the development level none was disabled either.
 """
@@ -27,6 +27,7 @@ class Level:
                       for case in root.iter("testcase")]
         self.config, self.apis, self.data = sections((folder / "results.yaml").read_text())
         self.version = self.config.get("version", "?")
+        self.title = self.version + (", with accounts" if self.config.get("username") else "")  # which is masked, but not empty
 
     def problems(self):
         found = []
@@ -71,9 +72,9 @@ def report(levels, server, commit):
         f"- date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}", "",
         "| level | passed | failed | skipped | disabled |", "|---|---|---|---|---|",
     ]
-    lines += [f"| {level.version} | {level.passed} | {level.failed} | {level.skipped} | {level.disabled} |" for level in levels]
+    lines += [f"| {level.title} | {level.passed} | {level.failed} | {level.skipped} | {level.disabled} |" for level in levels]
     for title, name in (("API", "apis"), ("Data", "data")):
-        lines += ["", f"| {title} | " + " | ".join(level.version for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
+        lines += ["", f"| {title} | " + " | ".join(level.title for level in levels) + " |", "|---" * (len(levels) + 1) + "|"]
         for key in getattr(levels[-1], name):
             lines.append(f"| {key} | " + " | ".join(getattr(level, name).get(key, "-") for level in levels) + " |")
     return "\n".join(lines) + "\n"
@@ -89,7 +90,7 @@ def main():
     levels = [Level(folder) for folder in options.folders]
     bad = False
     for level in levels:
-        print(f"suite {level.version}: {level.totals()}")
+        print(f"suite {level.title}: {level.totals()}")
         problems = level.problems()
         for problem in problems:
             bad = True

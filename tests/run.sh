@@ -68,13 +68,14 @@ cargo_tests() {
   [ $code -eq 0 ] || failures+=("cargo test")
 }
 
-clients() {
+# A step in which each client counts.
+clients() { # HEADLINE COMMAND...
   local code=0 sums
-  run "real clients" conformance/clients.sh || code=$?
+  run "$@" || code=$?
   read -r -a sums < <(sed -nE 's/^clients: ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$log" | tail -n 1)
   [ ${#sums[@]} -eq 3 ] || sums=(0 1 0)
   count "${sums[@]}"
-  [ $code -eq 0 ] || failures+=("real clients")
+  [ $code -eq 0 ] || failures+=("$1")
 }
 
 step "tools" conformance/tools.sh
@@ -84,13 +85,14 @@ step "lints" cargo clippy "${locked[@]}" --workspace --all-targets -- -D warning
 if step "build" cargo test "${locked[@]}" --workspace --no-run; then
   cargo_tests
   step "fuzzing" fuzz/run.sh
-  clients
+  clients "real clients" conformance/clients.sh
+  clients "real clients with accounts" conformance/accounts.sh
   step "OCI conformance suite" conformance/suite.sh
   step "demo" conformance/demo.sh
   step "three replicas on MinIO" conformance/fleet.sh
   step "three replicas on SeaweedFS" env BUCKET=seaweedfs conformance/fleet.sh crane
 else
-  for name in "cargo test" "fuzzing" "real clients" "OCI conformance suite" "demo" "three replicas on MinIO" "three replicas on SeaweedFS"; do skip "$name" "the build failed"; done
+  for name in "cargo test" "fuzzing" "real clients" "real clients with accounts" "OCI conformance suite" "demo" "three replicas on MinIO" "three replicas on SeaweedFS"; do skip "$name" "the build failed"; done
 fi
 
 echo

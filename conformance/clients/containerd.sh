@@ -1,28 +1,8 @@
 #!/usr/bin/env bash
 # containerd's ctr: import an image and an index, push, forget, pull.
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-need containerd ctr
-[ "$(id -u)" = 0 ] || skip "containerd needs root"
+start_containerd
 start_granary
-
-step "start containerd"
-cat >containerd.toml <<TOML
-version = 2
-root = "$WORK/containerd"
-state = "$WORK/containerd-state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "$WORK/containerd.sock"
-[ttrpc]
-address = "$WORK/containerd.ttrpc"
-TOML
-containerd --config containerd.toml >containerd.log 2>&1 &
-containerd=$!
-defer stop_process $containerd
-ctr() { command ctr --address "$WORK/containerd.sock" "$@"; }
-up_or_dead() { ctr version || ended "$containerd"; }
-wait_until 30 "containerd" up_or_dead
-! ended $containerd || fail "containerd ended: $(tail -n 5 containerd.log)"
 
 target() { ctr images ls "name==$1" | awk 'NR == 2 {print $3}'; }
 forget() { ctr images rm --sync "$@" >/dev/null; }

@@ -5,11 +5,20 @@
 
 mod m0001_core;
 mod m0002_replicas;
+mod m0003_accounts;
 
 use sea_orm_migration::prelude::*;
 
-/// The schema this version makes; each release that changes the schema counts up. A database may be one ahead.
-pub const RELEASE: i64 = 2;
+/// The newest schema release that this version knows; each release that changes the schema counts up. A database may
+/// be one ahead.
+///
+/// Release 4 is release 3 with accounts. No migration notes it, but the transaction that makes the first account: a
+/// process that knows no accounts accepts release 3 at most, so it never serves beside them, where it would let
+/// everybody do everything.
+pub const RELEASE: i64 = 4;
+
+/// The release that a database notes once every change was applied, as long as it has no accounts.
+pub const EXPANDED: i64 = 3;
 
 /// Applies every change in order.
 pub struct Migrator;
@@ -20,6 +29,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_core::Migration),
             Box::new(m0002_replicas::Migration),
+            Box::new(m0003_accounts::Migration),
         ]
     }
 }

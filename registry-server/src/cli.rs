@@ -116,9 +116,172 @@ pub struct OutputArgs {
 /// `granary admin`
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
+    /// Make the first account, an administrator. From then on whoever comes has to log in.
+    Bootstrap(BootstrapArgs),
+    /// Users.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// API tokens, for CI and other machines.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Say who sees a repository: those who were given something in it, or everybody.
+    Visibility(VisibilityArgs),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),
+}
+
+/// Where a password comes from. Without this it is asked for.
+#[derive(Debug, Args)]
+pub struct PasswordArgs {
+    /// Read the password from the first line of standard input.
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+/// `granary admin bootstrap`
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// The administrator's name.
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// Where the password comes from.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin user`
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make a user, who may do everything in repositories whose names begin with his.
+    Add(UserAddArgs),
+    /// Give a user another password. Whatever was logged in by the former one has to log in again.
+    Password(UserPasswordArgs),
+}
+
+/// `granary admin user add`
+#[derive(Debug, Args)]
+pub struct UserAddArgs {
+    /// The user's name.
+    #[arg(value_name = "NAME")]
+    pub user: String,
+    /// The user administers the installation.
+    #[arg(long)]
+    pub admin: bool,
+    /// Where the password comes from.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin user password`
+#[derive(Debug, Args)]
+pub struct UserPasswordArgs {
+    /// The user's name.
+    #[arg(value_name = "NAME")]
+    pub user: String,
+    /// Where the password comes from.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once.
+    Create(TokenCreateArgs),
+    /// End a token, and what was logged in by it.
+    Revoke(TokenRevokeArgs),
+}
+
+/// `granary admin token create`
+#[derive(Debug, Args)]
+pub struct TokenCreateArgs {
+    /// Whose: it may do no more than this user may.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// What it is for.
+    #[arg(long, value_name = "NAME", default_value = "token")]
+    pub name: String,
+    /// What it may do, of what the user may; everything if nothing is said. VERBS are of read, write, update, delete, admin,
+    /// account; REPOSITORIES is a name, a prefix with /**, or **; TAGS are patterns with *.
+    #[arg(long = "scope", value_name = "VERBS:REPOSITORIES[:TAGS]")]
+    pub scopes: Vec<granary_access::Scope>,
+    /// How long it is good, such as 30d; without an end if it is not said.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires: Option<std::time::Duration>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin token revoke`
+#[derive(Debug, Args)]
+pub struct TokenRevokeArgs {
+    /// Its number, as `token create --json` says.
+    #[arg(value_name = "ID")]
+    pub id: i64,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin visibility`
+#[derive(Debug, Args)]
+pub struct VisibilityArgs {
+    /// The repository.
+    #[arg(value_name = "REPOSITORY")]
+    pub repository: granary_oci::RepositoryName,
+    /// Who sees it.
+    #[arg(value_enum)]
+    pub visibility: VisibilityArg,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Who sees a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum VisibilityArg {
+    /// Those who were given something in it.
+    Private,
+    /// Every user, and those without credentials as far as auth.anonymous says.
+    Public,
+}
+
+impl From<VisibilityArg> for granary_access::Visibility {
+    fn from(visibility: VisibilityArg) -> Self {
+        match visibility {
+            VisibilityArg::Private => Self::Private,
+            VisibilityArg::Public => Self::Public,
+        }
+    }
 }
 
 /// `granary admin schema`
@@ -332,6 +495,15 @@ mod tests {
             &["granary", "export", "app:", "--to", "p"],
             &["granary", "import", "p", "--repository", "NOT/A/NAME"],
             &["granary", "admin"],
+            &["granary", "admin", "bootstrap"],
+            &["granary", "admin", "user", "add"],
+            &[
+                "granary", "admin", "token", "create", "bob", "--scope", "read",
+            ],
+            &[
+                "granary", "admin", "token", "create", "bob", "--scope", "own:a/**",
+            ],
+            &["granary", "admin", "visibility", "a/b", "hidden"],
         ] {
             assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2);
         }
@@ -356,6 +528,12 @@ mod tests {
             "granary import s3://old --take-ownership",
             "granary export team/app:v1 team/app --to app.tar --json --data d",
             "granary openapi",
+            "granary admin bootstrap --user alice --password-stdin --data d",
+            "granary admin user add bob --admin --password-stdin --json",
+            "granary admin user password bob --password-stdin --config f",
+            "granary admin token create bob --name ci --scope read,write:bob/**:v* --scope read:a/b --expires 30d --json",
+            "granary admin token revoke 7 --data d",
+            "granary admin visibility bob/app public",
             "granary admin schema status --json",
             "granary admin schema up --config f",
         ] {

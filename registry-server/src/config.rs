@@ -3,6 +3,7 @@
 //! Every source goes through the same types key by key, so that an error names where the value
 //! stands, its key and what to write instead. This is the only place that reads the environment.
 
+mod auth;
 mod error;
 mod forms;
 mod ipnet;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use forms::{duration, list, optional_text, period, text};
 use layers::Layers;
 
+pub use auth::{AnonymousAccess, AuthConfig};
 pub use error::{ConfigError, Origin};
 pub use ipnet::IpNet;
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
@@ -50,6 +52,8 @@ pub struct Config {
     pub uploads: UploadsConfig,
     /// Garbage collection.
     pub gc: GcConfig,
+    /// Accounts and what proves them.
+    pub auth: AuthConfig,
     /// What clients may do.
     pub policy: PolicyConfig,
     /// Tags and their history.
@@ -257,6 +261,7 @@ impl Default for Config {
             redis: RedisConfig::default(),
             uploads: UploadsConfig::default(),
             gc: GcConfig::default(),
+            auth: AuthConfig::default(),
             policy: PolicyConfig::default(),
             tags: TagsConfig::default(),
             log: LogConfig::default(),

@@ -15,7 +15,10 @@ use std::{
     future::{Ready, ready},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -54,8 +57,20 @@ pub struct EdgeOptions {
     pub drain: Drain,
     /// Whom a server without accounts serves.
     pub anonymous: Anonymous,
+    /// Whether there are accounts, which then say who may do what.
+    pub accounts: Arc<AtomicBool>,
     /// Peers whose `X-Forwarded-For` is believed, in the log.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+impl EdgeOptions {
+    /// Whom to let in without looking at credentials here. Where there are accounts, whoever comes is asked for them later.
+    fn without_credentials(&self) -> Anonymous {
+        match self.accounts.load(Ordering::Relaxed) {
+            true => Anonymous::Anyone,
+            false => self.anonymous,
+        }
+    }
 }
 
 /// The outermost middleware: `App::new().wrap(Edge::new(options))`, added last.
@@ -129,7 +144,7 @@ where
             route: UNNAMED_ROUTE,
         };
         let mut running = Running::start(&request, scope, &self.worker);
-        match Refusal::of(request.head(), self.worker.options.anonymous) {
+        match Refusal::of(request.head(), self.worker.options.without_credentials()) {
             None => {
                 let future = running.enter(|| self.service.call(request));
                 EdgeFuture::Served {

@@ -2,20 +2,25 @@
 
 use std::{
     fs::{File, TryLockError},
-    io,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use granary_access::AnonymousMode;
 use granary_blobs::{BlobStore, FileStore, MemoryStore, S3Store};
 use granary_catalog::Catalog;
-use granary_registry::{Redirect, Registry, Rules, Side};
+use granary_identity::{InstallationKey, PasswordSettings};
+use granary_registry::{AccountRules, Redirect, Registry, Rules, Side};
 
 use tokio::runtime::Handle;
 
 use crate::{
-    config::{self, Config, DatabaseUrl, StorageKind, Untagged},
+    config::{self, AnonymousAccess, Config, DatabaseUrl, StorageKind, Untagged},
     redis::RedisContent,
 };
 
@@ -89,7 +94,11 @@ impl Installation {
             catalog.share_content(Box::new(shared));
         }
         let store = open_store(config, &mut locks).await?;
-        let registry = Registry::open(catalog, store, rules(config)).await?;
+        let rules = Rules {
+            accounts: account_rules(config)?,
+            ..rules(config)
+        };
+        let registry = Registry::open(catalog, store, rules).await?;
         Ok(Self {
             registry,
             lock,
@@ -314,6 +323,79 @@ fn redirect(storage: &config::StorageConfig) -> Option<Redirect> {
             .collect(),
         lifetime: s3.presign_ttl,
     })
+}
+
+fn account_rules(config: &Config) -> anyhow::Result<AccountRules> {
+    let auth = &config.auth;
+    let kib = u32::try_from(auth.password_memory / 1024);
+    let public_url = config.server.public_url.as_ref();
+    Ok(AccountRules {
+        anonymous: match auth.anonymous {
+            AnonymousAccess::None => AnonymousMode::None,
+            AnonymousAccess::Read => AnonymousMode::Read,
+            AnonymousAccess::Write => AnonymousMode::Write,
+        },
+        passwords: PasswordSettings {
+            memory_kib: kib.unwrap_or(u32::MAX),
+            iterations: u32::try_from(auth.password_iterations).unwrap_or(u32::MAX),
+            min_length: usize::try_from(auth.password_min_length).unwrap_or(usize::MAX),
+        },
+        key: installation_key(config)?.map(Arc::new),
+        service: public_url
+            .map_or("granary", |url| url.authority())
+            .to_owned(),
+    })
+}
+
+/// What the keys in the catalog are encrypted with: the file that the configuration names, or one in the data folder where
+/// nobody else uses the catalog. Replicas need the same, so they have to be given it.
+fn installation_key(config: &Config) -> anyhow::Result<Option<InstallationKey>> {
+    let path = match &config.auth.key_file {
+        Some(path) => path.clone(),
+        None if config.database.url.is_shared() => return Ok(None),
+        None => {
+            let path = config.data.join("auth.key");
+            make_key(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+            path
+        }
+    };
+    let bytes = std::fs::read(&path)
+        .with_context(|| format!("the key {} cannot be read", path.display()))?;
+    let key = read_key(&bytes).with_context(|| {
+        format!(
+            "{} is no key: put 32 random bytes into it, such as with 'head -c 32 /dev/urandom', or the same in base64",
+            path.display()
+        )
+    })?;
+    Ok(Some(InstallationKey::from_bytes(key)))
+}
+
+/// 32 bytes, as they are or in base64.
+fn read_key(bytes: &[u8]) -> Option<[u8; 32]> {
+    if let Ok(key) = bytes.try_into() {
+        return Some(key);
+    }
+    let text = str::from_utf8(bytes).ok()?.trim();
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+/// Makes a key that only this user can read, unless there is one.
+fn make_key(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    // Under its name only when it is whole and on the disk.
+    let fresh = path.with_added_extension("new");
+    let mut file = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&fresh)?;
+    file.write_all(InstallationKey::generate()?.expose())?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    Ok(sync_folder(path)?)
 }
 
 fn rules(config: &Config) -> Rules {

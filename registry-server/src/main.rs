@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser;
 use registry_server::{
+    accounts,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
     maintenance,
@@ -52,8 +53,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => {
             let config = args.load()?;
-            let anonymous = config.anonymous(args.allow_anonymous)?;
-            serve::serve(config, anonymous)
+            serve::serve(config, args.allow_anonymous)
         }
         Command::Config(ConfigCommand::Check(args)) => check(&args),
         Command::Config(ConfigCommand::Show(args)) => show(&args),
@@ -65,11 +65,23 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Backup(args) => relocation::backup(args.config.load()?, &args),
         Command::Restore(args) => relocation::restore(args.config.load()?, &args),
         Command::Migrate(args) => relocation::migrate(&args),
-        Command::Admin(AdminCommand::Schema(command)) => match command {
-            SchemaCommand::Status(args) => schema::status(&args.config.load()?, args.json),
-            SchemaCommand::Up(args) => schema::up(&args.config.load()?, args.json),
-        },
+        Command::Admin(command) => admin(&command),
         Command::Openapi => print(&openapi::document()?),
+    }
+}
+
+fn admin(command: &AdminCommand) -> anyhow::Result<()> {
+    match command {
+        AdminCommand::Bootstrap(args) => accounts::bootstrap(args),
+        AdminCommand::User(command) => accounts::user(command),
+        AdminCommand::Token(command) => accounts::token(command),
+        AdminCommand::Visibility(args) => accounts::visibility(args),
+        AdminCommand::Schema(SchemaCommand::Status(args)) => {
+            schema::status(&args.config.load()?, args.json)
+        }
+        AdminCommand::Schema(SchemaCommand::Up(args)) => {
+            schema::up(&args.config.load()?, args.json)
+        }
     }
 }
 

@@ -181,6 +181,7 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::Import(report) => json!(report),
         MaintenanceReport::TakeOwnership(report) => json!(report),
         MaintenanceReport::Export(report) => json!(report),
+        MaintenanceReport::Accounts(report) => json!(report),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{health, v2};
+use crate::{auth::token, health, v2};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,6 +28,9 @@ use crate::{health, v2};
         v2::uploads::put_upload,
         v2::uploads::get_upload,
         v2::uploads::delete_upload,
+        token::get_token,
+        token::post_token,
+        token::get_keys,
         health::get_live,
         health::get_ready,
         health::get_metrics,

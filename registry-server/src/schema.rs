@@ -81,7 +81,7 @@ fn to_json(status: &SchemaStatus, replicas: &[Replica]) -> serde_json::Value {
 
 fn to_text(status: &SchemaStatus, replicas: &[Replica]) -> String {
     let mut text = format!(
-        "schema release {}; this version knows {}\n",
+        "schema release {}; this version knows releases up to {}\n",
         status.release, status.known
     );
     for name in &status.pending {
@@ -92,6 +92,12 @@ fn to_text(status: &SchemaStatus, replicas: &[Replica]) -> String {
     }
     if status.pending.is_empty() && status.unknown.is_empty() {
         text.push_str("  nothing is pending\n");
+        if status.release < status.known {
+            text.push_str(&format!(
+                "  release {} is noted when the first account is made\n",
+                status.known
+            ));
+        }
     }
     for replica in replicas {
         text.push_str(&format!(

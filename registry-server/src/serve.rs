@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    auth::{self, Place},
     config::{Anonymous, Config, StorageKind},
     control,
     drain::{self, Drain},
@@ -32,7 +33,7 @@ use crate::{
 const LAST_TASKS: Duration = Duration::from_secs(30);
 
 /// Runs the registry until SIGTERM or SIGINT. Starts its own runtime.
-pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
+pub fn serve(config: Config, allow_anonymous: bool) -> anyhow::Result<()> {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let telemetry = Telemetry::start(&config.log, &config.telemetry)?;
@@ -61,7 +62,8 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
             _ = stop.recv() => anyhow::bail!("SIGTERM came while the back ends were opened"),
         }
     })?;
-    let result = run(&config, anonymous, &runtime, &installation);
+    let result = whom_to_serve(&config, allow_anonymous, &runtime, &installation)
+        .and_then(|access| run(&config, access, &runtime, &installation));
     let drained =
         runtime.block_on(async { tokio::time::timeout(LAST_TASKS, installation.close()).await });
     if drained.is_err() {
@@ -72,9 +74,40 @@ pub fn serve(config: Config, anonymous: Anonymous) -> anyhow::Result<()> {
     result
 }
 
+/// Whom a server lets in.
+#[derive(Clone, Copy)]
+enum Access {
+    /// Whoever proves who he is, and others to what is public as far as the configuration says.
+    Accounts,
+    /// There are no accounts yet.
+    Open(Anonymous),
+}
+
+/// Accounts, if there are any; else it has to be decided who may use a registry without.
+fn whom_to_serve(
+    config: &Config,
+    allow_anonymous: bool,
+    runtime: &Runtime,
+    installation: &Installation,
+) -> anyhow::Result<Access> {
+    if !runtime.block_on(installation.registry.has_accounts())? {
+        return Ok(Access::Open(config.anonymous(allow_anonymous)?));
+    }
+    anyhow::ensure!(
+        installation.registry.can_issue_tokens(),
+        "there are accounts, and nothing to sign their tokens with: name the key of this installation as auth.key_file"
+    );
+    if allow_anonymous {
+        tracing::warn!(
+            "--allow-anonymous has no effect: there are accounts, and auth.anonymous says what is open to others"
+        );
+    }
+    Ok(Access::Accounts)
+}
+
 fn run(
     config: &Config,
-    anonymous: Anonymous,
+    access: Access,
     runtime: &Runtime,
     installation: &Installation,
 ) -> anyhow::Result<()> {
@@ -88,14 +121,16 @@ fn run(
     let collected = registry.clone();
     let interval = config.gc.interval;
     runtime.spawn(async move { collected.collect_forever(interval).await });
+    let watching = registry.clone();
+    runtime.spawn(async move { watching.watch_for_accounts().await });
     let alive = registry.clone();
     runtime.spawn(async move { alive.beat_forever(env!("CARGO_PKG_VERSION")).await });
-    actix_rt::System::new().block_on(listen(config, anonymous, registry, drain, metrics))
+    actix_rt::System::new().block_on(listen(config, access, registry, drain, metrics))
 }
 
 async fn listen(
     config: &Config,
-    anonymous: Anonymous,
+    access: Access,
     registry: &Registry,
     drain: Drain,
     metrics: Arc<Metrics>,
@@ -117,11 +152,22 @@ async fn listen(
         Box::pin(async move { registry.catalog().ping().await.is_ok() })
     };
     let health = web::Data::new(Health::new(drain.clone(), probe));
-    let v2 = web::Data::new(V2::new(registry.clone(), drain.clone()));
+    let place = Place {
+        public_url: config.server.public_url.clone(),
+        is_tls: listener.is_tls(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        service: registry.service().to_owned(),
+    };
+    let v2 = web::Data::new(V2::new(registry.clone(), place, drain.clone()));
+    let tokens = web::Data::new(registry.clone());
     let options = EdgeOptions {
         metrics: Arc::clone(&metrics),
         drain: drain.clone(),
-        anonymous,
+        anonymous: match access {
+            Access::Open(anonymous) => anonymous,
+            Access::Accounts => Anonymous::Anyone,
+        },
+        accounts: registry.catalog().accounts_seen(),
         trusted_proxies: config.server.trusted_proxies.clone(),
     };
     let factory = {
@@ -132,17 +178,19 @@ async fn listen(
                     health.clone(),
                     own_metrics.then(|| Arc::clone(&metrics)),
                 ))
+                .app_data(tokens.clone())
+                .configure(auth::token::configure)
                 .app_data(v2.clone())
                 .default_service(web::to(v2::handle))
                 .wrap(Edge::new(options.clone()))
         }
     };
-    greet(config, anonymous, &listener)?;
+    greet(config, access, &listener)?;
     Ok(listener.serve(factory, metrics, drain).await?)
 }
 
 /// Says where the registry is and what to try next. Scripts read the first line.
-fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Result<()> {
+fn greet(config: &Config, access: Access, listener: &Listener) -> io::Result<()> {
     let scheme = if listener.is_tls() { "https" } else { "http" };
     let addresses = listener.addresses();
     let mut out = io::stdout().lock();
@@ -159,12 +207,16 @@ fn greet(config: &Config, anonymous: Anonymous, listener: &Listener) -> io::Resu
     if config.storage.kind == StorageKind::S3 {
         writeln!(out, "  blobs    bucket {}", config.storage.s3.bucket)?;
     }
-    match anonymous {
-        Anonymous::Loopback => writeln!(
+    match access {
+        Access::Accounts => writeln!(
+            out,
+            "  access   accounts: log in with a name and a password or token"
+        )?,
+        Access::Open(Anonymous::Loopback) => writeln!(
             out,
             "  access   anyone on this machine may push and pull: there are no accounts"
         )?,
-        Anonymous::Anyone => {
+        Access::Open(Anonymous::Anyone) => {
             writeln!(
                 out,
                 "  access   ANYONE who reaches this address may push, pull and delete (--allow-anonymous)"

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/file"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 const usage = `usage:
@@ -22,7 +26,9 @@ const usage = `usage:
   oras-go copy     [-r] FROM TO                                           prints the digest; -r brings the referrers too
   oras-go attach   -artifact-type T SUBJECT FILE[:MEDIATYPE]...           prints the referrer's digest
   oras-go discover [-artifact-type T] SUBJECT                             prints "DIGEST ARTIFACT-TYPE" a line
-All of it over plain HTTP.`
+  oras-go login    HOST USER                                              reads the password from its input
+  oras-go logout   HOST
+All of it over plain HTTP, with the log-ins of docker's configuration file.`
 
 type command struct {
 	artifactType string
@@ -53,9 +59,10 @@ func run(ctx context.Context, args []string) error {
 	c.args = flags.Args()
 	verbs := map[string]func(context.Context, command) error{
 		"push": push, "pull": pull, "copy": copyArtifact, "attach": attach, "discover": discover,
+		"login": login, "logout": logout,
 	}
 	verb, known := verbs[args[0]]
-	wanted := map[string]int{"push": 2, "pull": 1, "copy": 2, "attach": 2, "discover": 1}
+	wanted := map[string]int{"push": 2, "pull": 1, "copy": 2, "attach": 2, "discover": 1, "login": 2, "logout": 1}
 	if !known || len(c.args) < wanted[args[0]] {
 		return fmt.Errorf("bad arguments: %s\n%s", strings.Join(args, " "), usage)
 	}
@@ -174,7 +181,43 @@ func repository(reference string) (*remote.Repository, string, error) {
 		return nil, "", err
 	}
 	repo.PlainHTTP = true
+	logins, err := logins()
+	if err != nil {
+		return nil, "", err
+	}
+	repo.Client = &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache(), Credential: credentials.Credential(logins)}
 	return repo, repo.Reference.ReferenceOrDefault(), nil
+}
+
+func logins() (credentials.Store, error) {
+	return credentials.NewStoreFromDocker(credentials.StoreOptions{AllowPlaintextPut: true})
+}
+
+// login notes the credentials when the registry took them.
+func login(ctx context.Context, c command) error {
+	logins, err := logins()
+	if err != nil {
+		return err
+	}
+	registry, err := remote.NewRegistry(c.args[0])
+	if err != nil {
+		return err
+	}
+	registry.PlainHTTP = true
+	password, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("a line with the password is missing: %w", err)
+	}
+	user := auth.Credential{Username: c.args[1], Password: strings.TrimSuffix(password, "\n")}
+	return credentials.Login(ctx, logins, registry, user)
+}
+
+func logout(ctx context.Context, c command) error {
+	logins, err := logins()
+	if err != nil {
+		return err
+	}
+	return credentials.Logout(ctx, logins, c.args[0])
 }
 
 // addFiles reads "FILE[:MEDIATYPE]" arguments into the store under their base names.

@@ -73,6 +73,8 @@ impl Decision {
 pub enum Reason {
     /// No credentials were shown, and they are needed.
     NoCredentials,
+    /// The credentials were good once: they expired or were withdrawn, or their principal is gone.
+    Ended,
     /// The repository may not even be read, or is not there.
     Hidden,
     /// The repository may be read, and this may not be done in it.
@@ -173,6 +175,9 @@ fn known(
     context: &Context,
     (scopes, token): (&Scopes, Option<&TokenAccess>),
 ) -> Decision {
+    if !rights.stands {
+        return Decision::Deny(Reason::Ended);
+    }
     let (verb, tag) = match action {
         Action::Ping | Action::List => return Decision::Allow,
         Action::OwnAccount | Action::Installation => {

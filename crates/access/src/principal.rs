@@ -126,6 +126,22 @@ impl Principal {
             Self::Operator => "operator",
         }
     }
+
+    /// What upload sessions are bound to. A name may go to another principal one day, a number does not.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Known { id, .. } => format!("#{}", id.0),
+            other => other.name().to_owned(),
+        }
+    }
+
+    /// Its number and that of what proved it, if it has them.
+    pub fn ids(&self) -> Option<(PrincipalId, CredentialId)> {
+        match self {
+            Self::Known { id, credential, .. } => Some((*id, credential.id)),
+            _ => None,
+        }
+    }
 }
 
 /// What proved a principal. A token proves who somebody is and caps what he may do; rights come from the catalog

@@ -73,6 +73,8 @@ pub struct Grant {
 pub struct Rights {
     /// Whether there are accounts at all.
     pub accounts: bool,
+    /// Whether the principal is active, and what proved it is neither withdrawn nor expired. Of nobody in particular, no.
+    pub stands: bool,
     /// Whether the repository exists.
     pub exists: bool,
     /// Whether its namespace exists.

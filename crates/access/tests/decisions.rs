@@ -53,6 +53,7 @@ fn scope(verbs: &[Verb], repositories: &str, tags: TagPatterns) -> Scope {
 fn private() -> Rights {
     Rights {
         accounts: true,
+        stands: true,
         exists: true,
         namespace_exists: true,
         ..Rights::default()
@@ -317,12 +318,43 @@ fn what_is_not_there_can_be_made_by_whom_the_namespace_says() {
     assert_eq!(may(&user(), &guarded(&admin)), "PC");
     assert_eq!(may(&user(), &nowhere(&admin)), "");
     let own = Rights {
+        stands: true,
         is_own: true,
         ..Rights::default()
     };
     assert_eq!(may(&user(), &own), "PC");
     let reason = asked(&user(), Action::Push, &guarded(&writer));
     assert_eq!(reason, Decision::Deny(Reason::NotCreatable));
+}
+
+#[test]
+fn credentials_that_ended_are_good_for_nothing() {
+    let ended = Rights {
+        stands: false,
+        is_administrator: true,
+        is_own: true,
+        visibility: Visibility::Public,
+        ..private()
+    };
+    let context = Context {
+        now: NOW,
+        anonymous: AnonymousMode::Write,
+    };
+    for action in [
+        Action::Read,
+        Action::Push,
+        Action::Delete,
+        Action::Administer,
+    ] {
+        assert_eq!(
+            asked(&user(), action, &ended),
+            Decision::Deny(Reason::Ended)
+        );
+    }
+    for action in [Action::Ping, Action::List, Action::OwnAccount] {
+        let decision = decide(&user(), action, None, &ended, &context);
+        assert_eq!(decision, Decision::Deny(Reason::Ended));
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn rights() -> impl Strategy<Value = Rights> {
     (flags, role, vec(grant, 0..4), immutable, any::<bool>()).prop_map(
         |(flags, role, grants, immutable, accounts)| Rights {
             accounts,
+            stands: true,
             exists: flags[0],
             namespace_exists: flags[0] || flags[1],
             visibility: if flags[2] {

@@ -45,7 +45,7 @@ impl Catalog {
                 return Ok(false);
             }
             let id = store_blob(write, &blob.digest, blob.size, &blob.place).await?;
-            let repository = create_repository(write, &blob.repository).await?;
+            let repository = create_repository(write, &blob.repository, blob.asker.owner()).await?;
             let (name, digest) = (&blob.repository, &blob.digest);
             add_to_repository(write, name, repository, id, digest, blob.lease).await?;
             Ok(true)

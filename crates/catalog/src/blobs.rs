@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use granary_access::{Action, Reason};
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
 use crate::{
-    Catalog, CatalogError,
+    Asker, Catalog, CatalogError,
     adopt::ours,
     cache::Touched,
     dialect::{self, Dialect, micros},
@@ -122,6 +123,26 @@ fn place(content: Option<Vec<u8>>, key: Option<String>) -> Result<BlobPlace, Cat
     }
 }
 
+/// What became of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountOutcome {
+    /// The repository has the blob too.
+    Mounted,
+    /// No repository that the asker may read has it.
+    Missing,
+    /// The asker may not push there.
+    Denied(Reason),
+}
+
+#[derive(FromQueryResult)]
+struct Candidate {
+    id: i64,
+    name: String,
+}
+
+/// Most repositories that are looked at for one the asker may read.
+const CANDIDATES: usize = 64;
+
 impl Catalog {
     /// The blob `digest`, if `repository` holds it and its bytes are good.
     pub async fn blob(
@@ -202,17 +223,23 @@ impl Catalog {
         .await
     }
 
-    /// Makes a blob of `from` one of `to` too; without `from`, of any repository in `readable`. `false` if there is none.
+    /// Makes a blob of `from` one of `to` too; without `from`, of any repository that the asker may read (decision 25).
     pub async fn mount(
         &self,
         to: &RepositoryName,
         from: Option<&RepositoryName>,
         digest: &Digest,
         lease: Duration,
-    ) -> Result<bool, CatalogError> {
-        let (to, from, digest) = (to.clone(), from.cloned(), *digest);
+        asker: &Asker,
+    ) -> Result<MountOutcome, CatalogError> {
+        let (to, from, digest, asker) = (to.clone(), from.cloned(), *digest, asker.clone());
         self.write(async move |write| {
-            let mut query = "SELECT b.id FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+            if let Some(reason) = asker.confirm(write, &to).await?.denies(Action::Push) {
+                return Ok(MountOutcome::Denied(reason));
+            }
+            // Who reads by which token does not matter for where bytes come from; who he is and what he narrowed does.
+            let reader = asker.without_token();
+            let mut query = "SELECT b.id, r.name FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
                              JOIN repositories r ON r.id = rb.repository_id WHERE b.digest = $1 AND b.state = 0"
                 .to_owned();
             let mut values = vec![digest.to_bytes().into()];
@@ -220,12 +247,19 @@ impl Catalog {
                 query.push_str(" AND r.name = $2");
                 values.push(from.as_str().into());
             }
-            query.push_str(" LIMIT 1");
+            query.push_str(&format!(" LIMIT {CANDIDATES}"));
             query.push_str(&write.dialect.keep("b"));
-            let Some(blob) = sql::one::<Id>(&write.transaction, &query, values).await? else { return Ok(false) };
-            let repository = create_repository(write, &to).await?;
-            add_to_repository(write, &to, repository, blob.id, &digest, lease).await?;
-            Ok(true)
+            let candidates: Vec<Candidate> = sql::all(&write.transaction, &query, values).await?;
+            for Candidate { id, name } in candidates {
+                let name: RepositoryName = name.parse().map_err(|error| CatalogError::damaged("repositories", error))?;
+                if reader.confirm(write, &name).await?.denies(Action::Read).is_some() {
+                    continue;
+                }
+                let repository = create_repository(write, &to, asker.owner()).await?;
+                add_to_repository(write, &to, repository, id, &digest, lease).await?;
+                return Ok(MountOutcome::Mounted);
+            }
+            Ok(MountOutcome::Missing)
         })
         .await
     }

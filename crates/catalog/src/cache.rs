@@ -23,6 +23,8 @@ pub(crate) enum Touched {
     Blob(RepositoryName, Digest),
     /// A blob's place changed for every repository that has it.
     Everything,
+    /// Somebody's rights changed.
+    Rights,
 }
 
 /// Bytes of manifests kept by tag and by digest, each.
@@ -32,13 +34,15 @@ const BLOB_BYTES: u64 = 16 << 20;
 /// What a row costs beside its bytes, measured roughly.
 const ROW_BYTES: usize = 400;
 const SHARDS: usize = 64;
+/// The place of rights behind the shards of repositories.
+const RIGHTS: usize = SHARDS;
 
 pub(crate) struct Cache {
     tags: Map<(RepositoryName, Tag), Arc<StoredManifest>>,
     manifests: Map<(RepositoryName, Digest), Arc<StoredManifest>>,
     blobs: Map<(RepositoryName, Digest), Arc<StoredBlob>>,
     /// Odd while a commit that touches the shard is under way.
-    generations: [RwLock<u64>; SHARDS],
+    generations: [RwLock<u64>; SHARDS + 1],
     hasher: RandomState,
 }
 
@@ -147,6 +151,7 @@ impl Cache {
                     shards.push(self.shard(repository));
                 }
                 Touched::Everything => shards.extend(0..SHARDS),
+                Touched::Rights => shards.push(RIGHTS),
             }
         }
         shards.sort_unstable();
@@ -170,12 +175,23 @@ impl Cache {
                     self.manifests.invalidate_all();
                     self.blobs.invalidate_all();
                 }
+                // They are kept under their generation.
+                Touched::Rights => {}
             }
         }
         Closed {
             cache: self,
             shards,
         }
+    }
+
+    /// Counts changes of rights; `None` while one is being committed.
+    pub(crate) fn rights_generation(&self) -> Option<i64> {
+        let generation = self.generations[RIGHTS]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_even = generation.is_multiple_of(2);
+        is_even.then_some(generation.cast_signed())
     }
 
     fn unless_changed(&self, watch: Watch, store: impl FnOnce()) {

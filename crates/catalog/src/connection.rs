@@ -4,6 +4,7 @@ use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
 
 use crate::{
     CatalogError,
+    accounts::{AccountsWatch, WarmRights},
     cache::Cache,
     dialect::{self, Dialect},
     memory::{Memory, SharedContent},
@@ -26,6 +27,8 @@ pub struct Catalog {
     /// Tags that are asked for together, where each is asked for at every pull.
     pub(crate) tag_lookups: Option<Together<TagLookup>>,
     writer: Writer,
+    pub(crate) accounts: AccountsWatch,
+    pub(crate) warm_rights: WarmRights,
     /// Where it lies, for connections beside those that serve.
     pub(crate) url: String,
     /// SQLite's writing connection, to be closed in order.
@@ -45,6 +48,8 @@ impl Catalog {
             writer: Writer::grouped(writes.clone(), Arc::clone(&cache))?,
             memory: Memory::Exact(cache),
             tag_lookups: None,
+            accounts: AccountsWatch::new(),
+            warm_rights: WarmRights::new(None),
             url,
             writes: Some(writes),
         })
@@ -63,9 +68,11 @@ impl Catalog {
         let lanes = (readers as usize / 4).max(1);
         Ok(Self {
             tag_lookups: Some(Together::new(reads.clone(), lanes)),
+            warm_rights: WarmRights::new(Some(&reads)),
             reads,
             writer: Writer::each(url, writers)?,
             memory: Memory::content(),
+            accounts: AccountsWatch::new(),
             url: url.to_owned(),
             writes: None,
         })

@@ -26,7 +26,7 @@ pub struct Replica {
 }
 
 /// Silence after which a replica counts as gone.
-const GONE: Duration = Duration::from_secs(60);
+pub(crate) const GONE: Duration = Duration::from_secs(60);
 
 impl Catalog {
     /// Takes the lease `name` for `holder`, or prolongs it; `false` while another holder has it.

@@ -5,6 +5,7 @@
 //!
 //! SQL is plain and runs on SQLite and PostgreSQL alike; what differs stands in [`dialect`].
 
+mod accounts;
 mod adopt;
 mod backoff;
 mod blobs;
@@ -31,8 +32,12 @@ mod together;
 mod uploads;
 mod writer;
 
+pub use accounts::{
+    Asker, CredentialKind, FirstAccount, KeyPurpose, KnownPassword, KnownToken, NewToken, NewUser,
+    RightsNow, StoredKey,
+};
 pub use adopt::FOREIGN;
-pub use blobs::{BlobPlace, ScrubItem, ScrubKind, StoredBlob};
+pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;
 pub use copy::{

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use granary_access::{Action, Reason};
 use granary_oci::{Digest, RepositoryName, Tag};
 use sea_orm::FromQueryResult;
 
 use crate::{
-    Catalog, CatalogError,
+    Asker, Catalog, CatalogError,
     blobs::join_edges,
     cache::Touched,
     dialect::micros,
@@ -40,6 +41,8 @@ pub enum Removal {
     Referenced(Vec<Digest>),
     /// The tag does not stand where the caller expects; `current` says where.
     PreconditionFailed(Option<Digest>),
+    /// It may not be done, or not with each of its tags; nothing was removed.
+    Denied(Reason),
 }
 
 #[derive(FromQueryResult)]
@@ -115,11 +118,15 @@ impl Catalog {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        principal: &str,
+        asker: &Asker,
         lease: Duration,
     ) -> Result<Removal, CatalogError> {
-        let (repository, digest, principal) = (repository.clone(), *digest, principal.to_owned());
+        let (repository, digest, asker) = (repository.clone(), *digest, asker.clone());
         self.write(async move |write| {
+            let confirmed = asker.confirm(write, &repository).await?;
+            if let Some(reason) = confirmed.denies(Action::Delete) {
+                return Ok(Removal::Denied(reason));
+            }
             let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
             guard::alone(write, id).await?;
             let Some(manifest) = tags::find_manifest(write, id, &digest).await? else { return Ok(Removal::Missing) };
@@ -130,7 +137,14 @@ impl Catalog {
             if !parents.is_empty() {
                 return Ok(Removal::Referenced(DigestRow::read_all(parents)));
             }
-            remove_manifest(write, &repository, id, (manifest, &digest), &principal, lease).await?;
+            // The repository is held alone, so these are the tags that go with it.
+            for tag in tags::standing_at(write, manifest).await? {
+                if let Some(reason) = confirmed.denies(Action::DeleteTag(&tag)) {
+                    return Ok(Removal::Denied(reason));
+                }
+            }
+            let who = asker.principal.name();
+            remove_manifest(write, &repository, id, (manifest, &digest), who, lease).await?;
             Ok(Removal::Removed)
         })
         .await
@@ -141,9 +155,13 @@ impl Catalog {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
+        asker: &Asker,
     ) -> Result<Removal, CatalogError> {
-        let (repository, digest) = (repository.clone(), *digest);
+        let (repository, digest, asker) = (repository.clone(), *digest, asker.clone());
         self.write(async move |write| {
+            if let Some(reason) = asker.confirm(write, &repository).await?.denies(Action::Delete) {
+                return Ok(Removal::Denied(reason));
+            }
             let Some(id) = find_repository(write, &repository).await? else { return Ok(Removal::Missing) };
             // Whoever refers to it keeps this row, so what the next statement sees is all there can be.
             let lock = format!(
@@ -177,10 +195,14 @@ impl Catalog {
         repository: &RepositoryName,
         tag: &Tag,
         precondition: Precondition,
-        principal: &str,
+        asker: &Asker,
     ) -> Result<Removal, CatalogError> {
-        let (repository, tag, principal) = (repository.clone(), tag.clone(), principal.to_owned());
+        let (repository, tag, asker) = (repository.clone(), tag.clone(), asker.clone());
         self.write(async move |write| {
+            let confirmed = asker.confirm(write, &repository).await?;
+            if let Some(reason) = confirmed.denies(Action::DeleteTag(&tag)) {
+                return Ok(Removal::Denied(reason));
+            }
             let Some(id) = find_repository(write, &repository).await? else {
                 return Ok(Removal::Missing);
             };
@@ -194,7 +216,15 @@ impl Catalog {
             let Some((digest, manifest)) = current else {
                 return Ok(Removal::Missing);
             };
-            tags::remove(write, &repository, id, &tag, &digest, &principal).await?;
+            tags::remove(
+                write,
+                &repository,
+                id,
+                &tag,
+                &digest,
+                asker.principal.name(),
+            )
+            .await?;
             tags::note_if_untagged(write, manifest).await?;
             Ok(Removal::Removed)
         })

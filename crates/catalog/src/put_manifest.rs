@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use granary_access::{Action, Reason};
 use granary_oci::{Digest, Edge, EdgeKind, Manifest, RepositoryName, Tag, media_type};
 use sea_orm::FromQueryResult;
 use serde_json::Value;
 
 use crate::{
-    Catalog, CatalogError,
+    Asker, Catalog, CatalogError,
+    accounts::Confirmed,
     blobs::LIVE,
     cache::Touched,
     guard,
@@ -36,7 +38,7 @@ pub struct ManifestPut {
     /// Whether it may refer to content that is not there.
     pub sparse: bool,
     /// Who does it.
-    pub principal: String,
+    pub asker: Asker,
 }
 
 /// What became of it.
@@ -58,6 +60,8 @@ pub enum PutOutcome {
         /// Where it stands.
         current: Option<Digest>,
     },
+    /// It may not be done, or not with each of its tags; nothing was stored.
+    Denied(Reason),
 }
 
 #[derive(FromQueryResult)]
@@ -78,13 +82,19 @@ impl Catalog {
 }
 
 async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome, CatalogError> {
+    let asker = put.asker.clone();
+    let name = put.repository.clone();
+    let confirmed = asker.confirm(write, &name).await?;
+    if let Some(reason) = confirmed.denies(Action::Push) {
+        return Ok(PutOutcome::Denied(reason));
+    }
     // Checks come first and write nothing, so that a refused manifest leaves no empty repository behind.
     let mut known = find_repository(write, &put.repository).await?;
     if known.is_none() {
-        if let Checked::Refused(refusal) = check(write, None, &put).await? {
+        if let Checked::Refused(refusal) = check(write, None, &put, &confirmed).await? {
             return Ok(refusal);
         }
-        known = Some(create_repository(write, &put.repository).await?);
+        known = Some(create_repository(write, &put.repository, asker.owner()).await?);
     }
     let Some(repository) = known else {
         return Err(CatalogError::damaged(
@@ -94,7 +104,7 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
     };
     // What is checked from here on stays true until the transaction ends.
     guard::with_others(write, repository, &put.tags).await?;
-    let (blobs, missing) = match check(write, Some(repository), &put).await? {
+    let (blobs, missing) = match check(write, Some(repository), &put, &confirmed).await? {
         Checked::Fine { blobs, missing } => (blobs, missing),
         Checked::Refused(refusal) => return Ok(refusal),
     };
@@ -131,6 +141,7 @@ async fn check(
     write: &Write,
     repository: Option<i64>,
     put: &ManifestPut,
+    confirmed: &Confirmed<'_>,
 ) -> Result<Checked, CatalogError> {
     let blobs = match repository {
         Some(repository) => blobs_among(write, repository, &put.manifest.edges).await?,
@@ -147,6 +158,15 @@ async fn check(
                 .map(|(digest, _)| digest),
             None => None,
         };
+        let action = match &current {
+            None => Some(Action::CreateTag(tag)),
+            // A tag that stands there already does not move.
+            Some(current) if *current == put.digest => None,
+            Some(_) => Some(Action::UpdateTag(tag)),
+        };
+        if let Some(reason) = action.and_then(|action| confirmed.denies(action)) {
+            return Ok(Checked::Refused(PutOutcome::Denied(reason)));
+        }
         if !put.precondition.holds(current.as_ref()) {
             return Ok(Checked::Refused(PutOutcome::PreconditionFailed {
                 tag: tag.clone(),
@@ -172,7 +192,7 @@ async fn move_tags(
             repository,
             tag,
             target,
-            &put.principal,
+            put.asker.principal.name(),
         );
         left.extend(before.await?);
         if is_referrers_tag(tag) {

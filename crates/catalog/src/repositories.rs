@@ -1,10 +1,12 @@
 //! Repositories, and the lists a repository can give.
 
+use granary_access::Visibility;
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
+    accounts::count_up,
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -52,6 +54,29 @@ impl Catalog {
             )
             .await?;
         Ok(row.is_some())
+    }
+
+    /// Says who sees a repository; `false` if there is none of that name.
+    pub async fn set_visibility(
+        &self,
+        name: &RepositoryName,
+        visibility: Visibility,
+    ) -> Result<bool, CatalogError> {
+        let name = name.clone();
+        let number: i16 = match visibility {
+            Visibility::Private => 1,
+            Visibility::Public => 2,
+        };
+        self.write(async move |write| {
+            let set = "UPDATE repositories SET visibility = $1 WHERE name = $2";
+            let values = [number.into(), name.as_str().into()];
+            let found = sql::execute(&write.transaction, set, values).await? > 0;
+            if found {
+                count_up(write).await?;
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Up to `limit` names of repositories with a manifest, bytewise behind `last`.
@@ -156,24 +181,25 @@ impl Catalog {
     }
 }
 
-/// The row of `name`, made if needed, its namespace too.
+/// The row of `name`, made if needed, its namespace too. Of that `owner` is the account that makes it, if one does.
 pub(crate) async fn create_repository(
     write: &mut Write,
     name: &RepositoryName,
+    owner: Option<i64>,
 ) -> Result<i64, CatalogError> {
     if let Some(id) = find_repository(write, name).await? {
         return Ok(id);
     }
-    let namespace =
-        "INSERT INTO namespaces (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    let namespace = "INSERT INTO namespaces (name, created_at, owner_id) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
     sql::execute(
         &write.transaction,
         namespace,
-        [name.namespace().into(), write.now.into()],
+        [name.namespace().into(), write.now.into(), owner.into()],
     )
     .await?;
-    let repository = "INSERT INTO repositories (namespace_id, name, created_at) \
-                      SELECT id, $1, $2 FROM namespaces WHERE name = $3 ON CONFLICT (name) DO NOTHING";
+    let repository = "INSERT INTO repositories (namespace_id, name, created_at, visibility) \
+                      SELECT n.id, $1, $2, COALESCE(s.default_visibility, 1) FROM namespaces n \
+                      LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $3 ON CONFLICT (name) DO NOTHING";
     sql::execute(
         &write.transaction,
         repository,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use granary_migrations::{Migrator, RELEASE};
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, FromQueryResult};
+use granary_migrations::{EXPANDED, Migrator, RELEASE};
+use sea_orm::{
+    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, FromQueryResult,
+};
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
@@ -13,17 +15,17 @@ use crate::{
     sql,
 };
 
-/// The newest schema release that this version knows.
+/// The schema release that this version brings a database to.
 pub fn schema_release() -> i64 {
-    RELEASE
+    EXPANDED
 }
 
 /// Where a database's schema stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaStatus {
-    /// The newest release that was applied; 0 for an empty database.
+    /// The release that the database notes; 0 for an empty one.
     pub release: i64,
-    /// The release this version makes.
+    /// The newest release that this version knows. A database without accounts is one behind.
     pub known: i64,
     /// Changes that this version knows and the database lacks, in order.
     pub pending: Vec<String>,
@@ -125,10 +127,9 @@ pub(crate) async fn prepare(
     let found = status(connection, dialect).await?;
     if !found.is_usable() {
         return Err(CatalogError::Schema(format!(
-            "the database has schema release {}, and this version of granary works with {} and {}: run a newer version",
+            "the database has schema release {}, and this version of granary works with releases up to {}: run a newer version",
             found.release,
-            RELEASE,
-            RELEASE + 1
+            found.known + 1
         )));
     }
     if !found.unknown.is_empty() {
@@ -143,9 +144,20 @@ pub(crate) async fn prepare(
         Migrator::up(connection, None).await?;
     }
     let note = "INSERT INTO settings (name, value) VALUES ('schema-release', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    if found.release < RELEASE {
-        sql::execute(connection, note, [RELEASE.to_string().into()]).await?;
+    // Not the newest that is known: that is for the first account to note.
+    if found.release < EXPANDED {
+        sql::execute(connection, note, [EXPANDED.to_string().into()]).await?;
     }
+    Ok(())
+}
+
+/// Notes the release of a database with accounts, if there are any: no process that knows none starts on it then.
+pub(crate) async fn note_accounts(transaction: &DatabaseTransaction) -> Result<(), CatalogError> {
+    // A database that is ahead stays so.
+    let note = "UPDATE settings SET value = $1 WHERE name = 'schema-release' AND value = $2 \
+                AND EXISTS (SELECT 1 FROM settings WHERE name = 'accounts')";
+    let (with, without) = (RELEASE.to_string(), EXPANDED.to_string());
+    sql::execute(transaction, note, [with.into(), without.into()]).await?;
     Ok(())
 }
 
@@ -213,4 +225,101 @@ pub(crate) async fn has_table(
     };
     let found: Option<Applied> = sql::one(connection, query, [name.into()]).await?;
     Ok(found.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::Catalog;
+
+    fn url(path: &Path) -> String {
+        format!("sqlite://{}?mode=rwc", path.display())
+    }
+
+    /// Makes the database of the second release, as that left it.
+    async fn second(path: &Path) {
+        let (connection, _) = look(&url(path)).await.unwrap();
+        Migrator::up(&connection, Some(2)).await.unwrap();
+        for statement in [
+            "INSERT INTO settings (name, value) VALUES ('schema-release', '2')",
+            "INSERT INTO namespaces (id, name, created_at) VALUES (7, 'a', 1)",
+            "INSERT INTO repositories (id, namespace_id, name, created_at, listed) VALUES (9, 7, 'a/b', 1, TRUE)",
+        ] {
+            connection.execute_unprepared(statement).await.unwrap();
+        }
+        connection.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_release_before_is_brought_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        second(&path).await;
+        let before = schema_status(&url(&path)).await.unwrap();
+        assert_eq!(
+            (before.release, before.pending.as_slice()),
+            (2, &["m0003_accounts".to_owned()][..])
+        );
+        let catalog = Catalog::open_sqlite(&path).await.unwrap();
+        assert_eq!(catalog.repositories("", 9).await.unwrap(), ["a/b"]);
+        let private = "SELECT r.id FROM repositories r JOIN namespaces n ON n.id = r.namespace_id \
+                       WHERE r.visibility = 1 AND n.owner_id IS NULL";
+        let found: Option<sql::Id> = catalog.reads.one(private, []).await.unwrap();
+        assert_eq!(found.map(|row| row.id), Some(9));
+        catalog.close().await;
+        let after = schema_status(&url(&path)).await.unwrap();
+        assert_eq!((after.release, after.known), (3, 4));
+        assert!(after.pending.is_empty() && after.unknown.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_cut_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        second(&path).await;
+        let (connection, _) = look(&url(&path)).await.unwrap();
+        // The last that the change makes.
+        let obstacle = "CREATE TABLE signing_keys_slot (id integer)";
+        connection.execute_unprepared(obstacle).await.unwrap();
+        assert!(Migrator::up(&connection, None).await.is_err());
+        let away = "DROP TABLE signing_keys_slot";
+        connection.execute_unprepared(away).await.unwrap();
+        connection.close().await.unwrap();
+        assert_eq!(schema_up(&url(&path)).await.unwrap().release, 3);
+    }
+
+    #[tokio::test]
+    async fn a_database_may_be_one_release_ahead() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalog.db");
+        schema_up(&url(&path)).await.unwrap();
+        for (release, opens) in [(3, true), (4, true), (5, true), (6, false)] {
+            let (connection, _) = look(&url(&path)).await.unwrap();
+            let note =
+                format!("UPDATE settings SET value = '{release}' WHERE name = 'schema-release'");
+            connection.execute_unprepared(&note).await.unwrap();
+            connection.close().await.unwrap();
+            match Catalog::open_sqlite(&path).await {
+                Ok(catalog) => {
+                    assert!(opens, "{release}");
+                    // A copy would lose what a note says that this version does not know.
+                    match catalog.snapshot().await {
+                        Ok(snapshot) => {
+                            assert!(release <= 4, "{release}");
+                            snapshot.close().await.unwrap();
+                        }
+                        Err(error) => assert!(release > 4, "{release}: {error}"),
+                    }
+                    catalog.close().await;
+                }
+                Err(error) => {
+                    assert!(!opens, "{release}: {error}");
+                    assert!(error.to_string().contains("run a newer version"), "{error}");
+                }
+            }
+            assert_eq!(schema_status(&url(&path)).await.unwrap().release, release);
+        }
+    }
 }

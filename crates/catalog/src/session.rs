@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use granary_access::Reason;
 use granary_oci::{Digest, RepositoryName};
 
-use crate::BlobPlace;
+use crate::{Asker, BlobPlace};
 
 /// A session to begin.
 #[derive(Clone, Debug)]
@@ -25,8 +26,10 @@ pub struct NewUpload {
 }
 
 /// How far a session got, as every request about it looks first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadStanding {
+    /// Who began it.
+    pub principal: String,
     /// Bytes so far, all durable.
     pub received: u64,
     /// The blob it became.
@@ -112,6 +115,8 @@ pub struct FinishedBlob {
     pub place: BlobPlace,
     /// How long it is kept though nothing refers to it.
     pub lease: Duration,
+    /// Who brings it.
+    pub asker: Asker,
 }
 
 /// What became of a closing PUT.
@@ -121,4 +126,6 @@ pub enum FinishOutcome {
     Stored,
     /// Another request took the session over, or it ended.
     Superseded,
+    /// It may not be stored there (any more); the session is as it was.
+    Denied(Reason),
 }

@@ -316,9 +316,8 @@ pub(crate) async fn remove_all(
     (manifest, digest): (i64, &Digest),
     principal: &str,
 ) -> Result<(), CatalogError> {
-    let names = "SELECT name FROM tags WHERE manifest_id = $1";
-    let names: Vec<TagName> = sql::all(&write.transaction, names, [manifest.into()]).await?;
-    if names.is_empty() {
+    let tags = standing_at(write, manifest).await?;
+    if tags.is_empty() {
         return Ok(());
     }
     // As in `record`: the times of one tag grow strictly.
@@ -336,12 +335,19 @@ pub(crate) async fn remove_all(
     sql::execute(&write.transaction, history, values).await?;
     let delete = "DELETE FROM tags WHERE manifest_id = $1";
     sql::execute(&write.transaction, delete, [manifest.into()]).await?;
-    for row in names {
-        let tag = row.name.parse();
-        let tag = tag.map_err(|error| CatalogError::damaged("tags", error))?;
+    for tag in tags {
         write.touch(Touched::Tag(repository.clone(), tag));
     }
     Ok(())
+}
+
+/// The tags that stand at a manifest.
+pub(crate) async fn standing_at(write: &Write, manifest: i64) -> Result<Vec<Tag>, CatalogError> {
+    let names = "SELECT name FROM tags WHERE manifest_id = $1";
+    let names: Vec<TagName> = sql::all(&write.transaction, names, [manifest.into()]).await?;
+    let tags = names.into_iter().map(|row| row.name.parse());
+    tags.map(|tag| tag.map_err(|error| CatalogError::damaged("tags", error)))
+        .collect()
 }
 
 /// Starts the time that a manifest may be kept without a tag, if it has none left.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use granary_access::{Action, Reason};
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
@@ -32,6 +33,7 @@ struct UploadRow {
 
 #[derive(FromQueryResult)]
 struct Standing {
+    principal: String,
     received: i64,
     finished: Option<Vec<u8>>,
 }
@@ -126,10 +128,12 @@ impl Catalog {
         repository: &RepositoryName,
         id: &str,
     ) -> Result<Option<UploadStanding>, CatalogError> {
-        let query = "SELECT received, finished FROM uploads WHERE id = $1 AND repository = $2";
+        let query =
+            "SELECT principal, received, finished FROM uploads WHERE id = $1 AND repository = $2";
         let values = [id.into(), repository.as_str().into()];
         let row: Option<Standing> = self.reads.one(query, values).await?;
         Ok(row.map(|row| UploadStanding {
+            principal: row.principal,
             received: unsigned(row.received),
             finished: row.finished.as_deref().and_then(Digest::from_bytes),
         }))
@@ -305,9 +309,15 @@ impl Catalog {
     }
 
     /// Stores a blob that came without a session.
-    pub async fn store_blob(&self, blob: FinishedBlob) -> Result<(), CatalogError> {
-        self.write(async move |write| store(write, blob).await)
-            .await
+    pub async fn store_blob(&self, blob: FinishedBlob) -> Result<FinishOutcome, CatalogError> {
+        self.write(async move |write| {
+            if let Some(reason) = denied(write, &blob).await? {
+                return Ok(FinishOutcome::Denied(reason));
+            }
+            store(write, blob).await?;
+            Ok(FinishOutcome::Stored)
+        })
+        .await
     }
 
     /// Stores the blob of session `id` and closes the session. `unsent` says whether rows hold the last of its bytes,
@@ -322,6 +332,9 @@ impl Catalog {
     ) -> Result<FinishOutcome, CatalogError> {
         let id = id.to_owned();
         self.write(async move |write| {
+            if let Some(reason) = denied(write, &blob).await? {
+                return Ok(FinishOutcome::Denied(reason));
+            }
             let close = "UPDATE uploads SET finished = $1, storage_key = NULL, tail = NULL, store_state = NULL, unsent = 0, holder = NULL, updated_at = $2 \
                          WHERE id = $3 AND epoch = $4 AND finished IS NULL";
             let values = [blob.digest.to_bytes().into(), write.now.into(), id.as_str().into(), epoch.into()];
@@ -397,9 +410,15 @@ impl Catalog {
     }
 }
 
+/// Why the blob may not be stored, if it may not.
+async fn denied(write: &Write, blob: &FinishedBlob) -> Result<Option<Reason>, CatalogError> {
+    let confirmed = blob.asker.confirm(write, &blob.repository).await?;
+    Ok(confirmed.denies(Action::Push))
+}
+
 async fn store(write: &mut Write, blob: FinishedBlob) -> Result<(), CatalogError> {
     let id = store_blob(write, &blob.digest, blob.size, &blob.place).await?;
-    let repository = create_repository(write, &blob.repository).await?;
+    let repository = create_repository(write, &blob.repository, blob.asker.owner()).await?;
     add_to_repository(
         write,
         &blob.repository,

@@ -1,20 +1,225 @@
-//! What is asked of the one decision function.
+//! Leave to do something in a repository. Verbs are methods of [`May`], and only a decision makes one, so a door that
+//! forgets to ask does not compile.
 
-pub use granary_access::{Action, Decision, Principal};
-use granary_access::{AnonymousMode, Context, Rights};
+use std::marker::PhantomData;
+
+use granary_access::{Action, Context, Decision};
+pub use granary_access::{AnonymousMode, Principal, Reason};
+use granary_catalog::{Asker, RightsNow};
 use granary_oci::RepositoryName;
 
-/// Whether `principal` may do `action`, in `repository` where the action is about one.
-///
-/// There are no accounts yet, so there is nothing to be read of anybody's rights: whoever is let in may use the registry.
-pub fn decide(
-    principal: &Principal,
-    action: Action<'_>,
-    repository: Option<&RepositoryName>,
-) -> Decision {
-    let context = Context {
-        now: 0,
-        anonymous: AnonymousMode::None,
-    };
-    granary_access::decide(principal, action, repository, &Rights::default(), &context)
+use crate::{Registry, RegistryError, registry::Parts};
+
+/// What a [`May`] gives leave for.
+pub trait Right: Send + Sync + 'static {
+    /// What is asked of the decision function.
+    const ASKS: Asks;
+}
+
+/// What a request asks leave for, before it is known which tags it would change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asks {
+    /// To learn that the registry is there.
+    Ping,
+    /// To list repositories.
+    List,
+    /// To read.
+    Read,
+    /// To push.
+    Push,
+    /// To delete by digest or by tag.
+    Delete,
+}
+
+impl Asks {
+    fn action(self) -> Action<'static> {
+        match self {
+            Self::Ping => Action::Ping,
+            Self::List => Action::List,
+            Self::Read => Action::Read,
+            Self::Push => Action::Push,
+            Self::Delete => Action::Delete,
+        }
+    }
+}
+
+/// Leave to read.
+#[derive(Debug)]
+pub enum Reading {}
+
+/// Leave to push.
+#[derive(Debug)]
+pub enum Pushing {}
+
+/// Leave to delete.
+#[derive(Debug)]
+pub enum Deleting {}
+
+impl Right for Reading {
+    const ASKS: Asks = Asks::Read;
+}
+
+impl Right for Pushing {
+    const ASKS: Asks = Asks::Push;
+}
+
+impl Right for Deleting {
+    const ASKS: Asks = Asks::Delete;
+}
+
+/// Leave of one principal to do `R` in one repository, which need not exist. Only [`Registry::authorise`] gives it.
+pub struct May<R> {
+    pub(crate) registry: Registry,
+    pub(crate) repository: RepositoryName,
+    pub(crate) principal: Principal,
+    rights: RightsNow,
+    right: PhantomData<fn() -> R>,
+}
+
+/// Why something is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// The reason. What of it a client may learn the edge knows (decision 24).
+    pub reason: Reason,
+    /// What was asked for.
+    pub asks: Asks,
+    /// Where.
+    pub repository: Option<RepositoryName>,
+}
+
+impl<R> Clone for May<R> {
+    fn clone(&self) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            principal: self.principal.clone(),
+            rights: self.rights.clone(),
+            right: PhantomData,
+        }
+    }
+}
+
+impl<R: Right> May<R> {
+    /// The error of a change that was denied where it was to be made.
+    pub(crate) fn denied(&self, reason: Reason) -> RegistryError {
+        RegistryError::Denied(Denial {
+            reason,
+            asks: R::ASKS,
+            repository: Some(self.repository.clone()),
+        })
+    }
+}
+
+impl<R> May<R> {
+    /// Where it counts.
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.registry.parts
+    }
+
+    /// Who asks, for the transaction that decides again.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker {
+            principal: self.principal.clone(),
+            anonymous: self.registry.parts.rules.accounts.anonymous,
+        }
+    }
+
+    /// Whether the principal may do this there, too.
+    pub(crate) fn also(&self, asks: Asks) -> bool {
+        let repository = Some(&self.repository);
+        self.registry
+            .decide(&self.principal, asks, repository, &self.rights)
+            .allows()
+    }
+}
+
+impl Registry {
+    /// Asks leave for `principal` to do `R` in `repository`.
+    pub async fn authorise<R: Right>(
+        &self,
+        principal: &Principal,
+        repository: RepositoryName,
+    ) -> Result<May<R>, RegistryError> {
+        let rights = self.rights(principal, Some(&repository)).await?;
+        self.allowed(principal, R::ASKS, Some(&repository), &rights)?;
+        Ok(May {
+            registry: self.clone(),
+            repository,
+            principal: principal.clone(),
+            rights,
+            right: PhantomData,
+        })
+    }
+
+    /// Asks leave for what is about no repository.
+    pub async fn admit(&self, principal: &Principal, asks: Asks) -> Result<(), RegistryError> {
+        let rights = self.rights(principal, None).await?;
+        self.allowed(principal, asks, None, &rights)
+    }
+
+    /// Leave for a command of the machine's operator, who may do everything.
+    pub(crate) fn operator<R: Right>(&self, repository: &RepositoryName) -> May<R> {
+        May {
+            registry: self.clone(),
+            repository: repository.clone(),
+            principal: Principal::Operator,
+            rights: RightsNow::default(),
+            right: PhantomData,
+        }
+    }
+
+    /// What the catalog says of the principal there, by a statement that is sent now (decision 8).
+    pub(crate) async fn rights(
+        &self,
+        principal: &Principal,
+        repository: Option<&RepositoryName>,
+    ) -> Result<RightsNow, RegistryError> {
+        let catalog = &self.parts.catalog;
+        match principal {
+            Principal::Operator => Ok(RightsNow::default()),
+            Principal::Local => {
+                let mut rights = RightsNow::default();
+                rights.rights.accounts = catalog.has_accounts().await?;
+                Ok(rights)
+            }
+            Principal::Anonymous | Principal::Known { .. } => {
+                Ok(catalog.rights(principal.ids(), repository).await?)
+            }
+        }
+    }
+
+    pub(crate) fn decide(
+        &self,
+        principal: &Principal,
+        asks: Asks,
+        repository: Option<&RepositoryName>,
+        RightsNow { rights, now }: &RightsNow,
+    ) -> Decision {
+        let context = Context {
+            now: *now,
+            anonymous: self.parts.rules.accounts.anonymous,
+        };
+        granary_access::decide(principal, asks.action(), repository, rights, &context)
+    }
+
+    fn allowed(
+        &self,
+        principal: &Principal,
+        asks: Asks,
+        repository: Option<&RepositoryName>,
+        rights: &RightsNow,
+    ) -> Result<(), RegistryError> {
+        match self.decide(principal, asks, repository, rights) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(reason) => Err(RegistryError::Denied(Denial {
+                reason,
+                asks,
+                repository: repository.cloned(),
+            })),
+        }
+    }
 }

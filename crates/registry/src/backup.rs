@@ -47,7 +47,7 @@ pub struct BackupNote {
     pub finished_at: Option<String>,
     /// The version that made it.
     pub version: String,
-    /// The release of its schema.
+    /// The schema release that its database was brought to. If there are accounts in it, the database notes one more.
     pub schema_release: i64,
     /// Rows of each table.
     pub rows: BTreeMap<String, u64>,

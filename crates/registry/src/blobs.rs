@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use granary_blobs::{BlobStream, ObjectKey, StoreError};
 use granary_catalog::{BlobPlace, Removal, StoredBlob};
-use granary_oci::{ByteRange, Digest, RepositoryName};
+use granary_oci::{ByteRange, Digest};
 
-use crate::{Action, Principal, Registry, RegistryError, decide};
+use crate::{
+    RegistryError,
+    access::{Asks, Deleting, May, Reading},
+};
 
 /// The bytes of a range of a blob.
 pub enum BlobBody {
@@ -17,40 +20,28 @@ pub enum BlobBody {
     Stream(BlobStream),
 }
 
-impl Registry {
-    /// The blob `digest` of `repository`.
-    pub async fn blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Arc<StoredBlob>, RegistryError> {
-        let blob = self.parts.catalog.blob(repository, digest).await?;
+impl May<Reading> {
+    /// The blob `digest` of the repository.
+    pub async fn blob(&self, digest: &Digest) -> Result<Arc<StoredBlob>, RegistryError> {
+        let blob = self.parts().catalog.blob(&self.repository, digest).await?;
         blob.ok_or(RegistryError::BlobUnknown(*digest))
     }
 
     /// The same for a client that asks whether it must push: what it is told is there stays for a while (decision 12).
-    pub async fn check_blob(
-        &self,
-        principal: &Principal,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Arc<StoredBlob>, RegistryError> {
-        let blob = self.blob(repository, digest).await?;
-        let grace = self.parts.rules.grace;
+    pub async fn check_blob(&self, digest: &Digest) -> Result<Arc<StoredBlob>, RegistryError> {
+        let blob = self.blob(digest).await?;
+        let grace = self.parts().rules.grace;
         let half = granary_catalog::dialect::now() + granary_catalog::dialect::micros(grace / 2);
-        if blob.referenced
-            || blob.leased_until > half
-            || !decide(principal, Action::Push, Some(repository)).allows()
-        {
+        if blob.referenced || blob.leased_until > half || !self.also(Asks::Push) {
             return Ok(blob);
         }
         granary_failpoint::reach_async("head::before_lease").await;
-        self.parts
+        self.parts()
             .catalog
-            .renew_lease(repository, digest, grace)
+            .renew_lease(&self.repository, digest, grace)
             .await?;
         // Collected between the look and the lease: the client has to hear that it must push.
-        self.blob(repository, digest).await
+        self.blob(digest).await
     }
 
     /// The bytes of `range` of a blob. An object the store lost is quarantined, so that the next push repairs it.
@@ -71,63 +62,57 @@ impl Registry {
                     bytes.slice(end(range.first)..end(range.last + 1)),
                 ))
             }
-            BlobPlace::Object(key) => match self.parts.store.read(&parse_key(key)?, range).await {
-                Ok(stream) => Ok(BlobBody::Stream(stream)),
-                Err(StoreError::Missing { .. }) => {
-                    tracing::error!(%digest, key, "the store has lost the object of a blob; it is quarantined until it is pushed again");
-                    self.parts.catalog.quarantine_object(key).await?;
-                    Err(RegistryError::BlobUnknown(*digest))
+            BlobPlace::Object(key) => {
+                match self.parts().store.read(&parse_key(key)?, range).await {
+                    Ok(stream) => Ok(BlobBody::Stream(stream)),
+                    Err(StoreError::Missing { .. }) => {
+                        tracing::error!(%digest, key, "the store has lost the object of a blob; it is quarantined until it is pushed again");
+                        self.parts().catalog.quarantine_object(key).await?;
+                        Err(RegistryError::BlobUnknown(*digest))
+                    }
+                    Err(error) => Err(error.into()),
                 }
-                Err(error) => Err(error.into()),
-            },
+            }
         }
     }
 
     /// The address at which the store itself serves the blob, if pulls of it are sent on.
-    pub async fn blob_link(
-        &self,
-        repository: &RepositoryName,
-        blob: &StoredBlob,
-    ) -> Result<Option<String>, RegistryError> {
-        let Some(redirect) = &self.parts.rules.redirect else {
+    pub async fn blob_link(&self, blob: &StoredBlob) -> Result<Option<String>, RegistryError> {
+        let Some(redirect) = &self.parts().rules.redirect else {
             return Ok(None);
         };
         let BlobPlace::Object(key) = &blob.place else {
             return Ok(None);
         };
-        let namespace = repository.namespace();
+        let namespace = self.repository.namespace();
         if blob.size < redirect.min || redirect.except.iter().any(|name| name == namespace) {
             return Ok(None);
         }
         let key = parse_key(key)?;
-        Ok(self.parts.store.link(&key, redirect.lifetime).await?)
+        Ok(self.parts().store.link(&key, redirect.lifetime).await?)
     }
+}
 
-    /// Removes a blob from `repository`, at once; refused while a manifest there refers to it.
-    pub async fn delete_blob(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), RegistryError> {
-        if !self.parts.rules.delete {
+impl May<Deleting> {
+    /// Removes a blob from the repository, at once; refused while a manifest there refers to it.
+    pub async fn delete_blob(&self, digest: &Digest) -> Result<(), RegistryError> {
+        if !self.parts().rules.delete {
             return Err(RegistryError::DeleteDisabled);
         }
-        let (registry, repository, digest) = (self.clone(), repository.clone(), *digest);
-        self.to_the_end(async move {
-            match registry
-                .parts
-                .catalog
-                .delete_blob(&repository, &digest)
-                .await?
-            {
-                Removal::Removed => Ok(()),
-                Removal::Referenced(by) => Err(RegistryError::Referenced(by)),
-                Removal::Missing | Removal::PreconditionFailed(_) => {
-                    Err(RegistryError::BlobUnknown(digest))
-                }
+        let (registry, repository) = (self.registry.clone(), self.repository.clone());
+        let (digest, asker) = (*digest, self.asker());
+        let removing = self.registry.to_the_end(async move {
+            let catalog = &registry.parts.catalog;
+            Ok(catalog.delete_blob(&repository, &digest, &asker).await?)
+        });
+        match removing.await? {
+            Removal::Removed => Ok(()),
+            Removal::Referenced(by) => Err(RegistryError::Referenced(by)),
+            Removal::Denied(reason) => Err(self.denied(reason)),
+            Removal::Missing | Removal::PreconditionFailed(_) => {
+                Err(RegistryError::BlobUnknown(digest))
             }
-        })
-        .await
+        }
     }
 }
 

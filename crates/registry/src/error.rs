@@ -4,7 +4,7 @@ use granary_blobs::StoreError;
 use granary_catalog::CatalogError;
 use granary_oci::{Digest, ManifestError, RepositoryName, Tag};
 
-use crate::{BodyError, UploadStatus};
+use crate::{Asks, BodyError, Denial, Reason, UploadStatus};
 
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +100,11 @@ pub enum RegistryError {
     )]
     DeleteDisabled,
     /// The caller may not.
-    #[error("this action is not allowed")]
-    Denied,
+    #[error("{}", denial_text(.0))]
+    Denied(Denial),
+    /// So many long names fit into no token.
+    #[error("a token for all of this would be too long: ask for fewer repositories at once")]
+    TokenTooLong,
     /// The request's body did not arrive whole.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -142,5 +145,26 @@ impl From<StoreError> for RegistryError {
             StoreError::Superseded { .. } => Self::UploadSuperseded,
             other => Self::Store(other),
         }
+    }
+}
+
+/// What people are told. As with everything that is said of a denial: nothing that shows whether what may not be seen exists.
+fn denial_text(denial: &Denial) -> String {
+    let name = denial.repository.as_ref().map(RepositoryName::as_str);
+    match (denial.reason, denial.asks) {
+        (Reason::NoCredentials, _) => "credentials are needed: log in first".to_owned(),
+        (Reason::Ended, _) => "these credentials are no longer good: log in again".to_owned(),
+        (Reason::TokenTooNarrow, _) => "the token was issued for less than this".to_owned(),
+        (Reason::ImmutableTag, _) => "the tag is one that nobody moves".to_owned(),
+        (_, Asks::Read) => format!(
+            "repository '{}' is not known here",
+            name.unwrap_or_default()
+        ),
+        (_, Asks::Push) => format!("you may not push this to '{}'", name.unwrap_or_default()),
+        (_, Asks::Delete) => format!(
+            "you may not delete this from '{}'",
+            name.unwrap_or_default()
+        ),
+        (_, Asks::Ping | Asks::List) => "this action is not allowed".to_owned(),
     }
 }

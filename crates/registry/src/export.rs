@@ -12,7 +12,7 @@ use granary_oci::{Digest, Reference, Tag};
 
 use self::{target::Target, walk::Walk};
 use crate::{
-    MovingError, Principal, Progress, Registry, RegistryError,
+    MovingError, Progress, Reading, Registry, RegistryError,
     left_out::{Finding, Kind},
 };
 
@@ -50,9 +50,8 @@ impl Registry {
             match reference.reference {
                 None => self.all_tags(&mut report, &mut tags).await?,
                 Some(named) => {
-                    let found = self
-                        .resolve(&Principal::Operator, &repository, &named)
-                        .await?;
+                    let may = self.operator::<Reading>(&repository);
+                    let found = may.resolve(&named).await?;
                     match named {
                         Reference::Tag(tag) => drop(tags.insert(tag, found.digest)),
                         Reference::Digest(digest) => digests.push(digest),
@@ -62,7 +61,7 @@ impl Registry {
         }
         progress.say(&format!("exporting {repository}"));
         let target = Target::open(&request.to).await?;
-        Walk::new(self, repository, target, progress, report)
+        Walk::new(self.operator(&repository), target, progress, report)
             .run(tags, digests)
             .await
     }
@@ -72,10 +71,10 @@ impl Registry {
         report: &mut ExportReport,
         tags: &mut BTreeMap<Tag, Digest>,
     ) -> Result<(), MovingError> {
-        let repository = report.repository.clone();
+        let may = self.operator::<Reading>(&report.repository);
         let mut last = String::new();
         loop {
-            let page = self.tags(&repository, &last, PAGE).await?;
+            let page = may.tags(&last, PAGE).await?;
             let Some(end) = page.last() else {
                 return Ok(());
             };
@@ -85,10 +84,7 @@ impl Registry {
                     .parse()
                     .map_err(|_| RegistryError::Internal("the catalog holds a tag that is none"))?;
                 let reference = Reference::Tag(tag.clone());
-                match self
-                    .resolve(&Principal::Operator, &repository, &reference)
-                    .await
-                {
+                match may.resolve(&reference).await {
                     Ok(manifest) => drop(tags.insert(tag, manifest.digest)),
                     Err(RegistryError::ManifestUnknown(_)) => {
                         let why = "its manifest is damaged, or the tag was removed just now";

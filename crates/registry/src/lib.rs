@@ -5,6 +5,7 @@
 //! translates requests into these calls and their errors into answers.
 
 mod access;
+mod accounts;
 mod backup;
 mod blobs;
 mod collect;
@@ -23,7 +24,12 @@ mod sessions;
 mod transfer;
 mod uploads;
 
-pub use access::{Action, Decision, Principal, decide};
+pub use access::{
+    AnonymousMode, Asks, Deleting, Denial, May, Principal, Pushing, Reading, Reason, Right,
+};
+pub use accounts::{
+    AccountRules, AccountsCommand, AccountsError, AccountsReport, IssuedToken, Shown, SignInError,
+};
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
 pub use collect::{Collected, CollectionReport};

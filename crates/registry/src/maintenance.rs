@@ -6,13 +6,13 @@ use granary_catalog::Explanation;
 use granary_oci::Digest;
 
 use crate::{
-    BackupReport, BucketAddress, CollectionReport, CopyError, ExportReport, ExportRequest,
-    ImportReport, ImportRequest, MovingError, OwnershipReport, Registry, RegistryError,
-    ScrubReport,
+    AccountsCommand, AccountsError, AccountsReport, BackupReport, BucketAddress, CollectionReport,
+    CopyError, ExportReport, ExportRequest, ImportReport, ImportRequest, MovingError,
+    OwnershipReport, Registry, RegistryError, ScrubReport,
 };
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Maintenance {
     /// Collect garbage.
@@ -44,6 +44,8 @@ pub enum Maintenance {
     },
     /// Write a repository out.
     Export(ExportRequest),
+    /// Look after accounts.
+    Accounts(AccountsCommand),
 }
 
 /// What it came to.
@@ -63,6 +65,8 @@ pub enum MaintenanceReport {
     TakeOwnership(OwnershipReport),
     /// Of an export.
     Export(ExportReport),
+    /// Of a command about accounts.
+    Accounts(AccountsReport),
 }
 
 /// Why it was not done.
@@ -77,6 +81,9 @@ pub enum MaintenanceError {
     /// An import or export failed.
     #[error(transparent)]
     Moving(#[from] MovingError),
+    /// A command about accounts failed.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
 }
 
 /// Where long work tells how far it is. Cheap to clone.
@@ -163,6 +170,9 @@ impl Registry {
             Maintenance::Export(request) => Ok(MaintenanceReport::Export(
                 self.export(request, progress).await?,
             )),
+            Maintenance::Accounts(command) => {
+                Ok(MaintenanceReport::Accounts(self.administer(command).await?))
+            }
         }
     }
 }

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use granary_access::Verb;
 use granary_catalog::{
     ManifestPut, Precondition, PutOutcome, ReferrerFilter, ReferrersPage, Removal, StoredManifest,
     TagAt,
 };
-use granary_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag};
+use granary_oci::{Algorithm, Digest, Manifest, Reference, Tag};
 
-use crate::{Principal, Registry, RegistryError};
+use crate::{
+    Principal, Registry, RegistryError,
+    access::{Asks, Deleting, May, Pushing, Reading},
+};
 
 /// A manifest to put.
 #[derive(Clone, Debug)]
 pub struct ManifestRequest {
-    /// Where.
-    pub repository: RepositoryName,
     /// The tag or digest it is put under.
     pub reference: Reference,
     /// Further tags (distribution-spec, end-7b).
@@ -44,11 +46,10 @@ pub struct PutManifest {
 /// Bytes of descriptors in one page of referrers: containerd reads at most 4,393,216 bytes, cosign only the first page.
 const REFERRERS_BYTES: usize = 4_000_000;
 
-impl Registry {
+impl May<Pushing> {
     /// Stores a manifest and moves its tags, all or nothing.
     pub async fn put_manifest(
         &self,
-        principal: &Principal,
         request: ManifestRequest,
     ) -> Result<PutManifest, RegistryError> {
         let mut tags = request.tags;
@@ -75,54 +76,57 @@ impl Registry {
         let manifest = Manifest::parse(&request.body, request.content_type.as_deref())?;
         let subject = manifest.subject;
         let put = ManifestPut {
-            repository: request.repository,
+            repository: self.repository.clone(),
             digest,
             manifest,
             payload: request.body,
             tags,
             precondition: request.precondition,
-            sparse: self.parts.rules.sparse,
-            principal: principal.name().to_owned(),
+            sparse: self.parts().rules.sparse,
+            asker: self.asker(),
         };
-        let registry = self.clone();
-        self.to_the_end(async move {
+        let registry = self.registry.clone();
+        let putting = self.registry.to_the_end(async move {
             granary_failpoint::reach_async("manifest::before_put").await;
-            match registry.parts.catalog.put_manifest(put).await? {
-                PutOutcome::Stored {
-                    absent,
-                    subject_absent,
-                } => {
-                    granary_failpoint::reach_async("manifest::after_put").await;
-                    Ok(PutManifest {
-                        digest,
-                        subject,
-                        subject_absent,
-                        absent,
-                    })
-                }
-                PutOutcome::MissingContent(digests) => Err(RegistryError::ContentMissing(digests)),
-                PutOutcome::PreconditionFailed { tag, current } => {
-                    Err(RegistryError::PreconditionFailed { tag, current })
-                }
+            let outcome = registry.parts.catalog.put_manifest(put).await?;
+            if matches!(outcome, PutOutcome::Stored { .. }) {
+                granary_failpoint::reach_async("manifest::after_put").await;
             }
-        })
-        .await
+            Ok(outcome)
+        });
+        match putting.await? {
+            PutOutcome::Stored {
+                absent,
+                subject_absent,
+            } => Ok(PutManifest {
+                digest,
+                subject,
+                subject_absent,
+                absent,
+            }),
+            PutOutcome::MissingContent(digests) => Err(RegistryError::ContentMissing(digests)),
+            PutOutcome::PreconditionFailed { tag, current } => {
+                Err(RegistryError::PreconditionFailed { tag, current })
+            }
+            PutOutcome::Denied(reason) => Err(self.denied(reason)),
+        }
     }
+}
 
-    /// The manifest that `reference` names for `principal`. Every read by tag comes through here (decision 11).
+impl May<Reading> {
+    /// The manifest that `reference` names for the principal. Every read by tag comes through here (decision 11).
     pub async fn resolve(
         &self,
-        _principal: &Principal,
-        repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Arc<StoredManifest>, RegistryError> {
+        let (catalog, repository) = (&self.parts().catalog, &self.repository);
         let found = match reference {
-            Reference::Tag(tag) => self.parts.catalog.tagged(repository, tag).await?,
-            Reference::Digest(digest) => self.parts.catalog.manifest(repository, digest).await?,
+            Reference::Tag(tag) => catalog.tagged(repository, tag).await?,
+            Reference::Digest(digest) => catalog.manifest(repository, digest).await?,
         };
         match found {
             Some(manifest) => Ok(manifest),
-            None if !self.parts.catalog.repository_exists(repository).await? => {
+            None if !catalog.repository_exists(repository).await? => {
                 Err(RegistryError::NameUnknown(repository.clone()))
             }
             None => Err(RegistryError::ManifestUnknown(reference.to_string())),
@@ -132,11 +136,11 @@ impl Registry {
     /// The manifest that `tag` stood at, at `time` (microseconds since 1970).
     pub async fn resolve_at(
         &self,
-        repository: &RepositoryName,
         tag: &Tag,
         time: i64,
     ) -> Result<Arc<StoredManifest>, RegistryError> {
-        match self.parts.catalog.tagged_at(repository, tag, time).await? {
+        let catalog = &self.parts().catalog;
+        match catalog.tagged_at(&self.repository, tag, time).await? {
             TagAt::Manifest(manifest) => Ok(manifest),
             TagAt::Absent => Err(RegistryError::ManifestUnknown(tag.to_string())),
             TagAt::Removed(digest, removed_at) => {
@@ -145,83 +149,107 @@ impl Registry {
         }
     }
 
-    /// Removes a tag, or a manifest with all its tags.
-    pub async fn delete_manifest(
-        &self,
-        principal: &Principal,
-        repository: &RepositoryName,
-        reference: &Reference,
-        precondition: Precondition,
-    ) -> Result<(), RegistryError> {
-        if !self.parts.rules.delete {
-            return Err(RegistryError::DeleteDisabled);
-        }
-        if matches!(reference, Reference::Digest(_)) && precondition != Precondition::None {
-            return Err(RegistryError::PreconditionWithoutTag);
-        }
-        let (registry, repository, reference) =
-            (self.clone(), repository.clone(), reference.clone());
-        let principal = principal.name().to_owned();
-        self.to_the_end(async move {
-            let catalog = &registry.parts.catalog;
-            let removal = match &reference {
-                Reference::Tag(tag) => {
-                    catalog
-                        .delete_tag(&repository, tag, precondition, &principal)
-                        .await?
-                }
-                Reference::Digest(digest) => {
-                    catalog
-                        .delete_manifest(
-                            &repository,
-                            digest,
-                            &principal,
-                            registry.parts.rules.grace,
-                        )
-                        .await?
-                }
-            };
-            match (removal, reference) {
-                (Removal::Removed, _) => Ok(()),
-                (Removal::Referenced(by), _) => Err(RegistryError::Referenced(by)),
-                (Removal::PreconditionFailed(current), Reference::Tag(tag)) => {
-                    Err(RegistryError::PreconditionFailed { tag, current })
-                }
-                (Removal::Missing | Removal::PreconditionFailed(_), reference) => {
-                    Err(RegistryError::ManifestUnknown(reference.to_string()))
-                }
-            }
-        })
-        .await
-    }
-
     /// Up to `limit` tags behind `last`, in bytewise order.
-    pub async fn tags(
-        &self,
-        repository: &RepositoryName,
-        last: &str,
-        limit: u64,
-    ) -> Result<Vec<String>, RegistryError> {
-        let tags = self.parts.catalog.tags(repository, last, limit).await?;
-        tags.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))
-    }
-
-    /// Up to `limit` repositories behind `last`, in bytewise order.
-    pub async fn repositories(&self, last: &str, limit: u64) -> Result<Vec<String>, RegistryError> {
-        Ok(self.parts.catalog.repositories(last, limit).await?)
+    pub async fn tags(&self, last: &str, limit: u64) -> Result<Vec<String>, RegistryError> {
+        let catalog = &self.parts().catalog;
+        let tags = catalog.tags(&self.repository, last, limit).await?;
+        tags.ok_or_else(|| RegistryError::NameUnknown(self.repository.clone()))
     }
 
     /// A page of the manifests that have `subject`; empty if nothing is known of it.
     pub async fn referrers(
         &self,
-        repository: &RepositoryName,
         subject: &Digest,
         filter: &ReferrerFilter,
     ) -> Result<ReferrersPage, RegistryError> {
         Ok(self
-            .parts
+            .parts()
             .catalog
-            .referrers(repository, subject, filter, REFERRERS_BYTES)
+            .referrers(&self.repository, subject, filter, REFERRERS_BYTES)
             .await?)
+    }
+}
+
+impl May<Deleting> {
+    /// Removes a tag, or a manifest with all its tags.
+    pub async fn delete_manifest(
+        &self,
+        reference: &Reference,
+        precondition: Precondition,
+    ) -> Result<(), RegistryError> {
+        if !self.parts().rules.delete {
+            return Err(RegistryError::DeleteDisabled);
+        }
+        if matches!(reference, Reference::Digest(_)) && precondition != Precondition::None {
+            return Err(RegistryError::PreconditionWithoutTag);
+        }
+        let (registry, repository) = (self.registry.clone(), self.repository.clone());
+        let (named, asker) = (reference.clone(), self.asker());
+        let removing = self.registry.to_the_end(async move {
+            let (catalog, grace) = (&registry.parts.catalog, registry.parts.rules.grace);
+            let removal = match &named {
+                Reference::Tag(tag) => {
+                    let removing = catalog.delete_tag(&repository, tag, precondition, &asker);
+                    removing.await?
+                }
+                Reference::Digest(digest) => {
+                    let removing = catalog.delete_manifest(&repository, digest, &asker, grace);
+                    removing.await?
+                }
+            };
+            Ok(removal)
+        });
+        match (removing.await?, reference) {
+            (Removal::Removed, _) => Ok(()),
+            (Removal::Referenced(by), _) => Err(RegistryError::Referenced(by)),
+            (Removal::Denied(reason), _) => Err(self.denied(reason)),
+            (Removal::PreconditionFailed(current), Reference::Tag(tag)) => {
+                Err(RegistryError::PreconditionFailed {
+                    tag: tag.clone(),
+                    current,
+                })
+            }
+            (Removal::Missing | Removal::PreconditionFailed(_), reference) => {
+                Err(RegistryError::ManifestUnknown(reference.to_string()))
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Up to `limit` repositories behind `last` that the principal may read, in bytewise order.
+    pub async fn repositories(
+        &self,
+        principal: &Principal,
+        last: &str,
+        limit: u64,
+    ) -> Result<Vec<String>, RegistryError> {
+        self.admit(principal, Asks::List).await?;
+        let catalog = &self.parts.catalog;
+        let who = match principal {
+            Principal::Local | Principal::Operator => {
+                return Ok(catalog.repositories(last, limit).await?);
+            }
+            Principal::Anonymous => None,
+            Principal::Known { id, credential, .. } => Some((*id, &credential.scopes)),
+        };
+        let (mut last, mut found) = (last.to_owned(), Vec::new());
+        loop {
+            let id = who.map(|(id, _)| id);
+            let page = catalog.readable_repositories(id, &last, limit).await?;
+            let is_whole = (page.len() as u64) < limit;
+            last = page.last().cloned().unwrap_or(last);
+            let in_scope = |name: &String| match who {
+                None => true,
+                Some((_, scopes)) => name
+                    .parse()
+                    .is_ok_and(|name| scopes.verbs(Some(&name), None).has(Verb::Read)),
+            };
+            found.extend(page.into_iter().filter(in_scope));
+            found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            if is_whole || found.len() as u64 >= limit {
+                return Ok(found);
+            }
+        }
     }
 }

@@ -5,7 +5,12 @@ use granary_catalog::Catalog;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use crate::{RegistryError, collect::Collector, sessions::Sessions};
+use crate::{
+    RegistryError,
+    accounts::{AccountRules, Accounts},
+    collect::Collector,
+    sessions::Sessions,
+};
 
 /// What becomes of manifests that lost their last tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +47,8 @@ pub struct Rules {
     pub delete: bool,
     /// Which pulls are sent on to the store, if any.
     pub redirect: Option<Redirect>,
+    /// Accounts.
+    pub accounts: AccountRules,
 }
 
 /// Which pulls are sent on to the store by addresses that need no leave of ours (decision 10).
@@ -70,6 +77,7 @@ impl Default for Rules {
             sparse: false,
             delete: true,
             redirect: None,
+            accounts: AccountRules::default(),
         }
     }
 }
@@ -98,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) store: Box<dyn BlobStore>,
     pub(crate) rules: Rules,
     pub(crate) sessions: Sessions,
+    pub(crate) accounts: Accounts,
     pub(crate) collector: Collector,
     /// The unique name of this process among those that share the catalog.
     pub(crate) replica: String,
@@ -131,6 +140,7 @@ impl Registry {
             store,
             rules,
             sessions: Sessions::default(),
+            accounts: Accounts::new(&found).map_err(|_| OpenError::NoRandomness)?,
             collector: Collector::default(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             tasks: TaskTracker::new(),
@@ -205,6 +215,9 @@ pub enum OpenError {
     /// The store failed.
     #[error("the blob store failed: {0}")]
     Store(#[from] granary_blobs::StoreError),
+    /// The operating system gives no random bytes.
+    #[error("the operating system gives no random bytes, without which no token can be issued")]
+    NoRandomness,
     /// The catalog is a copy that is not whole yet.
     #[error(
         "the database holds a part of a copy: run the migration or restore that was begun again, or use an empty database"

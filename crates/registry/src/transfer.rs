@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use granary_blobs::StoreError;
 use granary_catalog::{BlobPlace, ClaimOutcome, FinishOutcome, StoredUpload};
-use granary_oci::{Digest, RepositoryName};
+use granary_oci::Digest;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    BodyError, Chunk, Registry, RegistryError,
+    BodyError, Chunk, May, Pushing, RegistryError,
     receive::Receiver,
     sessions::{Claim, Lease},
     uploads::{Ending, Piece, in_order},
@@ -46,8 +46,7 @@ impl Pace {
 
 /// The right to write to a session, and where it stands.
 pub(crate) struct Transfer {
-    registry: Registry,
-    repository: RepositoryName,
+    may: May<Pushing>,
     id: String,
     lease: Lease,
     row: StoredUpload,
@@ -55,13 +54,9 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     /// Becomes the one writer of session `id`, among the requests of this process and then among all processes.
-    pub(crate) async fn claim(
-        registry: Registry,
-        repository: RepositoryName,
-        id: String,
-    ) -> Result<Self, RegistryError> {
-        registry.open_session(&repository, &id).await?;
-        let parts = &registry.parts;
+    pub(crate) async fn claim(may: May<Pushing>, id: String) -> Result<Self, RegistryError> {
+        may.open_session(&id).await?;
+        let (parts, repository) = (may.parts(), may.repository());
         let silence = parts.rules.silence;
         let (lease, taken_over) = match parts.sessions.claim(&id, silence).await {
             Claim::Free(lease) => (lease, false),
@@ -71,7 +66,7 @@ impl Transfer {
         let row = if parts.catalog.is_shared() {
             let claiming = parts
                 .catalog
-                .claim_upload(&repository, &id, &parts.replica, silence);
+                .claim_upload(repository, &id, &parts.replica, silence);
             match claiming.await? {
                 ClaimOutcome::Claimed(row) => *row,
                 ClaimOutcome::Busy { retry_after } => {
@@ -84,12 +79,11 @@ impl Transfer {
                 parts.catalog.take_over_upload(&id).await?;
             }
             // Read again: the former writer may have saved between the first look and the claim.
-            let row = parts.catalog.take_up_upload(&repository, &id).await?;
+            let row = parts.catalog.take_up_upload(repository, &id).await?;
             row.ok_or(RegistryError::UploadUnknown(id.clone()))?
         };
         Ok(Self {
-            registry,
-            repository,
+            may,
             id,
             lease,
             row,
@@ -108,7 +102,7 @@ impl Transfer {
             outcome = self.write(chunk, incoming, ending) => outcome,
             () = self.keep_claim() => Err(RegistryError::UploadSuperseded),
         };
-        let catalog = &self.registry.parts.catalog;
+        let catalog = &self.may.parts().catalog;
         // What was saved or finished has let the session go; everything else has to.
         if outcome.is_err() && catalog.is_shared() {
             let released = catalog.release_upload(&self.id, self.row.epoch).await;
@@ -142,10 +136,10 @@ impl Transfer {
                 actual: length,
             });
         }
-        self.registry.parts.store.admit().await?;
+        self.may.parts().store.admit().await?;
         // Taking over from a writer that may still be alive may mean to copy what it wrote.
         self.lease.working(true);
-        let resumed = Receiver::resume(&self.registry.parts, &self.id, &self.row).await;
+        let resumed = Receiver::resume(&self.may.registry.parts, &self.id, &self.row).await;
         self.lease.working(false);
         self.lease.heartbeat();
         let mut receiver = resumed?;
@@ -163,7 +157,7 @@ impl Transfer {
             return Err(RegistryError::SizeDiffers { announced, actual });
         }
         match ending {
-            Ending::Save if actual == 0 && !self.registry.parts.catalog.is_shared() => Ok(before),
+            Ending::Save if actual == 0 && !self.may.parts().catalog.is_shared() => Ok(before),
             Ending::Save => receiver.save().await,
             Ending::Finish(expected) => {
                 let verified = match receiver.verify(&expected).await {
@@ -190,7 +184,7 @@ impl Transfer {
         receiver: &mut Receiver,
         incoming: &mut mpsc::Receiver<Piece>,
     ) -> Result<Result<(), BodyError>, RegistryError> {
-        let store = &self.registry.parts.store;
+        let store = &self.may.parts().store;
         let mut pace = Pace::new();
         loop {
             let piece = tokio::select! {
@@ -230,7 +224,7 @@ impl Transfer {
 
     /// Tells other processes that this one is at work, as long as bytes come; ends when the session has another writer.
     async fn keep_claim(&self) {
-        let parts = &self.registry.parts;
+        let parts = &self.may.parts();
         if !parts.catalog.is_shared() {
             return std::future::pending().await;
         }
@@ -263,11 +257,11 @@ impl Transfer {
         place: BlobPlace,
         (unsent, leftover): (bool, Option<String>),
     ) -> Result<(), RegistryError> {
-        let blob = self
-            .registry
-            .finished(&self.repository, digest, size, place);
+        let (repository, asker) = (self.may.repository(), self.may.asker());
+        let registry = &self.may.registry;
+        let blob = registry.finished(repository, digest, size, place, asker);
         granary_failpoint::reach_async("upload::before_finish").await;
-        let catalog = &self.registry.parts.catalog;
+        let catalog = &self.may.parts().catalog;
         match catalog
             .finish_upload(&self.id, self.row.epoch, blob, unsent, leftover)
             .await?
@@ -276,6 +270,7 @@ impl Transfer {
                 granary_failpoint::reach_async("upload::after_finish").await;
                 Ok(())
             }
+            FinishOutcome::Denied(reason) => Err(self.may.denied(reason)),
             FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
         }
     }

@@ -5,11 +5,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use granary_blobs::ObjectKey;
-use granary_catalog::{BlobPlace, FinishedBlob, NewUpload, UploadStanding};
+use granary_catalog::{
+    Asker, BlobPlace, FinishOutcome, FinishedBlob, MountOutcome, NewUpload, UploadStanding,
+};
 use granary_oci::{Algorithm, ContentRange, Digest, Hasher, RepositoryName};
 use tokio::sync::mpsc;
 
-use crate::{Action, Principal, Registry, RegistryError, decide, transfer::Transfer};
+use crate::{
+    Registry, RegistryError,
+    access::{May, Pushing},
+    transfer::Transfer,
+};
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,31 +70,26 @@ pub(crate) enum Ending {
     Finish(Digest),
 }
 
-impl Registry {
+impl May<Pushing> {
     /// Begins a session. A named algorithm is hashed from the first byte on.
     pub async fn begin_upload(
         &self,
-        repository: &RepositoryName,
-        principal: &Principal,
         algorithm: Option<Algorithm>,
     ) -> Result<UploadStatus, RegistryError> {
-        self.parts.store.admit().await?;
-        self.create_session(repository, principal, algorithm, None)
-            .await
+        self.parts().store.admit().await?;
+        self.create_session(algorithm, None).await
     }
 
     async fn create_session(
         &self,
-        repository: &RepositoryName,
-        principal: &Principal,
         algorithm: Option<Algorithm>,
         object: Option<ObjectKey>,
     ) -> Result<UploadStatus, RegistryError> {
-        let limit = self.parts.rules.uploads_per_principal;
+        let limit = self.parts().rules.uploads_per_principal;
         let upload = NewUpload {
             id: uuid::Uuid::new_v4().to_string(),
-            repository: repository.clone(),
-            principal: principal.name().to_owned(),
+            repository: self.repository.clone(),
+            principal: self.principal.key(),
             hash_state: Hasher::new(algorithm).export(),
             storage_key: object.map(|key| key.as_str().to_owned()),
             limit,
@@ -97,7 +98,7 @@ impl Registry {
             id: upload.id.clone(),
             received: 0,
         };
-        if self.parts.catalog.create_upload(upload).await? {
+        if self.parts().catalog.create_upload(upload).await? {
             Ok(status)
         } else {
             Err(RegistryError::TooManyUploads { limit })
@@ -105,12 +106,8 @@ impl Registry {
     }
 
     /// Where session `id` stands.
-    pub async fn upload_status(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-    ) -> Result<UploadStatus, RegistryError> {
-        let row = self.open_session(repository, id).await?;
+    pub async fn upload_status(&self, id: &str) -> Result<UploadStatus, RegistryError> {
+        let row = self.open_session(id).await?;
         Ok(UploadStatus {
             id: id.to_owned(),
             received: row.received,
@@ -118,20 +115,14 @@ impl Registry {
     }
 
     /// Whether a chunk would begin where session `id` stands.
-    pub async fn expect_chunk(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-        chunk: Chunk,
-    ) -> Result<(), RegistryError> {
-        let row = self.open_session(repository, id).await?;
+    pub async fn expect_chunk(&self, id: &str, chunk: Chunk) -> Result<(), RegistryError> {
+        let row = self.open_session(id).await?;
         in_order(id, row.received, chunk)
     }
 
     /// Appends a chunk and makes it durable.
     pub async fn append<B>(
         &self,
-        repository: &RepositoryName,
         id: &str,
         chunk: Chunk,
         body: B,
@@ -139,9 +130,7 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        let received = self
-            .transfer(repository, id, chunk, body, Ending::Save)
-            .await?;
+        let received = self.transfer(id, chunk, body, Ending::Save).await?;
         Ok(UploadStatus {
             id: id.to_owned(),
             received,
@@ -151,7 +140,6 @@ impl Registry {
     /// Appends the last chunk, if there is one, and stores the blob if it has digest `expected`.
     pub async fn finish_upload<B>(
         &self,
-        repository: &RepositoryName,
         id: &str,
         expected: Digest,
         chunk: Chunk,
@@ -160,15 +148,13 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        if self.is_finished(repository, id, &expected).await? {
+        if self.is_finished(id, &expected).await? {
             return Ok(());
         }
         let ending = Ending::Finish(expected);
-        match self.transfer(repository, id, chunk, body, ending).await {
+        match self.transfer(id, chunk, body, ending).await {
             // Another closing PUT may have come first, between the look and the claim.
-            Err(RegistryError::UploadUnknown(_))
-                if self.is_finished(repository, id, &expected).await? =>
-            {
+            Err(RegistryError::UploadUnknown(_)) if self.is_finished(id, &expected).await? => {
                 Ok(())
             }
             outcome => outcome.map(drop),
@@ -178,8 +164,6 @@ impl Registry {
     /// Stores a blob that comes in one request, without a session the client could resume.
     pub async fn push_blob<B>(
         &self,
-        repository: &RepositoryName,
-        principal: &Principal,
         expected: Digest,
         length: Option<u64>,
         mut body: B,
@@ -187,22 +171,20 @@ impl Registry {
     where
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
-        self.parts.store.admit().await?;
-        let small = length.filter(|&length| length <= self.parts.rules.inline_max as u64);
+        self.parts().store.admit().await?;
+        let small = length.filter(|&length| length <= self.parts().rules.inline_max as u64);
         let Some(announced) = small else {
             let algorithm = Some(expected.algorithm());
             let status = self
-                .create_session(repository, principal, algorithm, Some(ObjectKey::unique()))
+                .create_session(algorithm, Some(ObjectKey::unique()))
                 .await?;
             let chunk = Chunk {
                 range: None,
                 length,
             };
-            let stored = self
-                .finish_upload(repository, &status.id, expected, chunk, body)
-                .await;
+            let stored = self.finish_upload(&status.id, expected, chunk, body).await;
             if stored.is_err() {
-                self.cancel_upload(repository, &status.id).await.ok();
+                self.cancel_upload(&status.id).await.ok();
             }
             return stored;
         };
@@ -223,32 +205,34 @@ impl Registry {
         if actual != expected {
             return Err(RegistryError::DigestDiffers { expected, actual });
         }
-        let blob = self.finished(
-            repository,
-            expected,
-            announced,
-            BlobPlace::Inline(bytes.freeze()),
-        );
-        let registry = self.clone();
-        self.to_the_end(async move { Ok(registry.parts.catalog.store_blob(blob).await?) })
-            .await
+        let place = BlobPlace::Inline(bytes.freeze());
+        let asker = self.asker();
+        let registry = &self.registry;
+        let blob = registry.finished(&self.repository, expected, announced, place, asker);
+        let registry = self.registry.clone();
+        let storing = self
+            .registry
+            .to_the_end(async move { Ok(registry.parts.catalog.store_blob(blob).await?) });
+        match storing.await? {
+            FinishOutcome::Denied(reason) => Err(self.denied(reason)),
+            FinishOutcome::Stored | FinishOutcome::Superseded => Ok(()),
+        }
     }
 
     /// Ends session `id` and forgets its bytes.
-    pub async fn cancel_upload(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-    ) -> Result<(), RegistryError> {
-        self.open_session(repository, id).await?;
-        self.parts.sessions.stop(id).await;
+    pub async fn cancel_upload(&self, id: &str) -> Result<(), RegistryError> {
+        self.open_session(id).await?;
+        self.parts().sessions.stop(id).await;
         // Another process may be writing to it and will only hear of this later.
-        let delay = if self.parts.catalog.is_shared() {
-            self.parts.rules.read_grace.min(self.parts.rules.grace)
+        let delay = if self.parts().catalog.is_shared() {
+            self.parts().rules.read_grace.min(self.parts().rules.grace)
         } else {
             Duration::ZERO
         };
-        let cancelling = self.parts.catalog.cancel_upload(repository, id, delay);
+        let cancelling = self
+            .parts()
+            .catalog
+            .cancel_upload(&self.repository, id, delay);
         if cancelling.await? {
             Ok(())
         } else {
@@ -256,57 +240,44 @@ impl Registry {
         }
     }
 
-    /// Makes a blob that is here already one of `repository` too; `false` if the principal may read none (decision 25).
+    /// Makes a blob that is here already one of this repository too; `false` if the principal may read none (decision 25).
     pub async fn mount(
         &self,
-        principal: &Principal,
-        repository: &RepositoryName,
         from: Option<&RepositoryName>,
         digest: &Digest,
     ) -> Result<bool, RegistryError> {
-        if let Some(from) = from
-            && !decide(principal, Action::Read, Some(from)).allows()
-        {
-            return Ok(false);
-        }
-        let (registry, to, from, digest) =
-            (self.clone(), repository.clone(), from.cloned(), *digest);
-        self.to_the_end(async move {
-            let parts = &registry.parts;
+        let (registry, to) = (self.registry.clone(), self.repository.clone());
+        let (from, digest, asker) = (from.cloned(), *digest, self.asker());
+        let mounting = self.registry.to_the_end(async move {
+            let (catalog, grace) = (&registry.parts.catalog, registry.parts.rules.grace);
             granary_failpoint::reach_async("mount::before").await;
-            Ok(parts
-                .catalog
-                .mount(&to, from.as_ref(), &digest, parts.rules.grace)
-                .await?)
-        })
-        .await
+            let mounting = catalog.mount(&to, from.as_ref(), &digest, grace, &asker);
+            Ok(mounting.await?)
+        });
+        match mounting.await? {
+            MountOutcome::Mounted => Ok(true),
+            MountOutcome::Missing => Ok(false),
+            MountOutcome::Denied(reason) => Err(self.denied(reason)),
+        }
     }
 
     /// Whether session `id` was closed with `digest` already.
-    async fn is_finished(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-        digest: &Digest,
-    ) -> Result<bool, RegistryError> {
-        let row = self.parts.catalog.upload(repository, id).await?;
-        Ok(row.is_some_and(|row| row.finished == Some(*digest)))
+    async fn is_finished(&self, id: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let row = self.parts().catalog.upload(&self.repository, id).await?;
+        let mine = row.filter(|row| row.principal == self.principal.key());
+        Ok(mine.is_some_and(|row| row.finished == Some(*digest)))
     }
 
-    pub(crate) async fn open_session(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-    ) -> Result<UploadStanding, RegistryError> {
-        let row = self.parts.catalog.upload(repository, id).await?;
-        row.filter(|row| row.finished.is_none())
+    /// The open session `id`, if this principal began it.
+    pub(crate) async fn open_session(&self, id: &str) -> Result<UploadStanding, RegistryError> {
+        let row = self.parts().catalog.upload(&self.repository, id).await?;
+        row.filter(|row| row.finished.is_none() && row.principal == self.principal.key())
             .ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))
     }
 
     /// Passes the body to a task of its own, which saves what came even if this request is dropped.
     async fn transfer<B>(
         &self,
-        repository: &RepositoryName,
         id: &str,
         chunk: Chunk,
         mut body: B,
@@ -316,9 +287,9 @@ impl Registry {
         B: Stream<Item = Result<Bytes, BodyError>> + Unpin,
     {
         let (pieces, incoming) = mpsc::channel(PIECES);
-        let (registry, name, session) = (self.clone(), repository.clone(), id.to_owned());
-        let written = self.to_the_end(async move {
-            let transfer = Transfer::claim(registry, name, session).await?;
+        let (may, session) = (self.clone(), id.to_owned());
+        let written = self.registry.to_the_end(async move {
+            let transfer = Transfer::claim(may, session).await?;
             transfer.run(chunk, incoming, ending).await
         });
         let forward = async move {
@@ -343,13 +314,16 @@ impl Registry {
             (Ok(()), written) => written,
         }
     }
+}
 
+impl Registry {
     pub(crate) fn finished(
         &self,
         repository: &RepositoryName,
         digest: Digest,
         size: u64,
         place: BlobPlace,
+        asker: Asker,
     ) -> FinishedBlob {
         FinishedBlob {
             repository: repository.clone(),
@@ -357,6 +331,7 @@ impl Registry {
             size,
             place,
             lease: self.parts.rules.grace,
+            asker,
         }
     }
 }

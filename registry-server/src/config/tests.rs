@@ -316,6 +316,7 @@ fn the_list_of_keys_is_complete() {
         ("GRANARY_SERVER__TLS_KEY", "key.pem"),
         ("GRANARY_SERVER__METRICS_LISTEN", "127.0.0.1:9000"),
         ("GRANARY_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318"),
+        ("GRANARY_AUTH__KEY_FILE", "auth.key"),
     ])
     .unwrap();
     let mut names = Vec::new();

@@ -42,8 +42,8 @@ impl Refusal {
             Self::NotLocal(sign) => (
                 StatusCode::FORBIDDEN,
                 "DENIED",
-                "this server has no accounts and serves only its own machine; \
-                 start it with --allow-anonymous to serve others",
+                "this server has no accounts and serves only its own machine; make the first with \
+                 'granary admin bootstrap', or start it with --allow-anonymous to serve everybody",
                 sign,
             ),
             Self::Encoded => (

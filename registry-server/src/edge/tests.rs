@@ -22,6 +22,7 @@ fn options(anonymous: Anonymous) -> EdgeOptions {
         metrics: Arc::default(),
         drain: Drain::default(),
         anonymous,
+        accounts: std::sync::Arc::default(),
         trusted_proxies: Vec::new(),
     }
 }

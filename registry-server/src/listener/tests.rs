@@ -29,6 +29,7 @@ fn start(config: impl FnOnce(&mut ServerConfig)) -> Running {
         metrics: Arc::clone(&metrics),
         drain: drain.clone(),
         anonymous: Anonymous::Loopback,
+        accounts: std::sync::Arc::default(),
         trusted_proxies: Vec::new(),
     });
     let app = move || {

@@ -10,8 +10,8 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use granary_oci::{ByteRange, Digest, RangeSet, RepositoryName};
-use granary_registry::{BlobBody, StoredBlob};
+use granary_oci::{ByteRange, Digest, RangeSet};
+use granary_registry::{BlobBody, Deleting, May, Reading, StoredBlob};
 
 use super::schema::ErrorEnvelope;
 use super::{CONTENT_DIGEST, Call, conditions, refusal::Refusal, unescape};
@@ -38,14 +38,11 @@ const ACCEPT_RANGES: HeaderValue = HeaderValue::from_static("bytes");
 )]
 pub(crate) async fn head_blob(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Reading>,
     digest: &str,
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
-    let blob = call
-        .registry()
-        .check_blob(&call.principal, repository, &digest)
-        .await?;
+    let blob = may.check_blob(&digest).await?;
     if conditions::is_known(call, &digest.to_string()) {
         return Ok(headers(StatusCode::NOT_MODIFIED, &digest).finish());
     }
@@ -79,11 +76,11 @@ pub(crate) async fn head_blob(
 )]
 pub(crate) async fn get_blob(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Reading>,
     digest: &str,
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
-    let blob = call.registry().blob(repository, &digest).await?;
+    let blob = may.blob(&digest).await?;
     let text = digest.to_string();
     if conditions::is_known(call, &text) {
         return Ok(headers(StatusCode::NOT_MODIFIED, &digest).finish());
@@ -98,12 +95,12 @@ pub(crate) async fn get_blob(
     };
     // A store serves one range, and a client repeats its header at the new address.
     if !matches!(ranges, RangeSet::Several(_))
-        && let Some(address) = call.registry().blob_link(repository, &blob).await?
+        && let Some(address) = may.blob_link(&blob).await?
     {
         return Ok(sent_on(&digest, &address));
     }
     match ranges {
-        RangeSet::Several(ranges) => several(call, &digest, &blob, &ranges).await,
+        RangeSet::Several(ranges) => several(may, &digest, &blob, &ranges).await,
         RangeSet::Whole if blob.size == 0 => {
             Ok(headers(StatusCode::OK, &digest).body(Bytes::new()))
         }
@@ -112,11 +109,11 @@ pub(crate) async fn get_blob(
                 first: 0,
                 last: blob.size - 1,
             };
-            let body = call.registry().read_blob(&digest, &blob, whole).await?;
+            let body = may.read_blob(&digest, &blob, whole).await?;
             Ok(with_body(headers(StatusCode::OK, &digest), blob.size, body))
         }
         RangeSet::One(range) => {
-            let body = call.registry().read_blob(&digest, &blob, range).await?;
+            let body = may.read_blob(&digest, &blob, range).await?;
             let mut answer = headers(StatusCode::PARTIAL_CONTENT, &digest);
             answer.insert_header((header::CONTENT_RANGE, content_range(range, blob.size)));
             Ok(with_body(answer, range.length(), body))
@@ -149,13 +146,9 @@ fn sent_on(digest: &Digest, address: &str) -> HttpResponse {
         (status = 405, description = "a manifest refers to it, or deleting is switched off", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn delete_blob(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    digest: &str,
-) -> Result<HttpResponse, Refusal> {
+pub(crate) async fn delete_blob(may: May<Deleting>, digest: &str) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
-    call.registry().delete_blob(repository, &digest).await?;
+    may.delete_blob(&digest).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
@@ -197,7 +190,7 @@ fn content_range(range: ByteRange, size: u64) -> String {
 
 /// Several ranges as `multipart/byteranges` (RFC 9110 section 14.6). Their number and sum are bounded by [`RangeSet`].
 async fn several(
-    call: &Call<'_>,
+    may: May<Reading>,
     digest: &Digest,
     blob: &StoredBlob,
     ranges: &[ByteRange],
@@ -211,7 +204,7 @@ async fn several(
             "\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\nContent-Range: {part_range}\r\n\r\n"
         );
         length += head.len() as u64 + range.length();
-        let body = match call.registry().read_blob(digest, blob, range).await? {
+        let body = match may.read_blob(digest, blob, range).await? {
             BlobBody::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed_local(),
             BlobBody::Stream(stream) => stream.boxed_local(),
         };

@@ -4,8 +4,8 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder,
     http::header::{self, HeaderName},
 };
-use granary_oci::{Digest, RepositoryName, media_type};
-use granary_registry::ReferrerFilter;
+use granary_oci::{Digest, media_type};
+use granary_registry::{Asks, May, Reading, ReferrerFilter};
 use serde_json::json;
 
 use super::schema::{Catalog, ErrorEnvelope, Extension, Extensions, Tags};
@@ -29,8 +29,9 @@ const CATALOG_ROWS: u64 = 1000;
         (status = 200, description = "the distribution API is here"),
     )
 )]
-pub(crate) fn get_base() -> HttpResponse {
-    HttpResponse::Ok().json(json!({}))
+pub(crate) async fn get_base(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
+    call.registry().admit(&call.principal, Asks::Ping).await?;
+    Ok(HttpResponse::Ok().json(json!({})))
 }
 
 /// `_oci/ext/discover`: the extensions this registry has (distribution-spec `extensions/_oci.md`).
@@ -42,7 +43,17 @@ pub(crate) fn get_base() -> HttpResponse {
         (status = 200, description = "extensions", body = Extensions),
     )
 )]
-pub(crate) fn get_extensions() -> HttpResponse {
+pub(crate) async fn get_extensions(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
+    call.registry().admit(&call.principal, Asks::List).await?;
+    Ok(extensions())
+}
+
+/// The same of one repository.
+pub(crate) fn get_extensions_of(_: &May<Reading>) -> HttpResponse {
+    extensions()
+}
+
+fn extensions() -> HttpResponse {
     HttpResponse::Ok().json(Extensions {
         extensions: vec![Extension {
             name: "_oci",
@@ -71,7 +82,7 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
     let limit = call.query.rows()?.unwrap_or(CATALOG_ROWS);
     let rows = call
         .registry()
-        .repositories(call.query.last(), limit + 1)
+        .repositories(&call.principal, call.query.last(), limit + 1)
         .await?;
     let (repositories, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
@@ -100,28 +111,23 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn get_tags(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-) -> Result<HttpResponse, Refusal> {
+pub(crate) async fn get_tags(call: &Call<'_>, may: May<Reading>) -> Result<HttpResponse, Refusal> {
     let limit = call.query.rows()?.unwrap_or(MOST_ROWS);
-    let rows = call
-        .registry()
-        .tags(repository, call.query.last(), limit + 1)
-        .await?;
+    let rows = may.tags(call.query.last(), limit + 1).await?;
     let (tags, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
     if let Some(last) = next {
         link(
             &mut answer,
             &format!(
-                "/v2/{repository}/tags/list?n={limit}&last={}",
+                "/v2/{}/tags/list?n={limit}&last={}",
+                may.repository(),
                 escape(&last)
             ),
         );
     }
     Ok(answer.json(Tags {
-        name: repository.as_str(),
+        name: may.repository().as_str(),
         tags,
     }))
 }
@@ -144,7 +150,7 @@ pub(crate) async fn get_tags(
 )]
 pub(crate) async fn get_referrers(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Reading>,
     digest: &str,
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
@@ -161,10 +167,8 @@ pub(crate) async fn get_referrers(
         artifact_types: call.query.artifact_types()?,
         after,
     };
-    let referrers = call
-        .registry()
-        .referrers(repository, &digest, &filter)
-        .await?;
+    let referrers = may.referrers(&digest, &filter).await?;
+    let repository = may.repository();
     let mut answer = HttpResponse::Ok();
     answer.content_type(media_type::IMAGE_INDEX);
     if !filter.artifact_types.is_empty() {
@@ -182,11 +186,24 @@ pub(crate) async fn get_referrers(
         );
     }
     // The descriptors are kept as JSON, so that a read has nothing to parse.
+    Ok(answer.body(index(&referrers.descriptors.join(","))))
+}
+
+/// What is answered for a repository that the caller may not see.
+pub(crate) fn no_referrers(call: &Call<'_>, digest: &str) -> Result<HttpResponse, Refusal> {
+    unescape(digest).parse::<Digest>()?;
+    let mut answer = HttpResponse::Ok();
+    answer.content_type(media_type::IMAGE_INDEX);
+    if !call.query.artifact_types()?.is_empty() {
+        answer.insert_header((FILTERS_APPLIED, "artifactType"));
+    }
+    Ok(answer.body(index("")))
+}
+
+/// An index of descriptors, which are JSON already.
+fn index(manifests: &str) -> String {
     let index = media_type::IMAGE_INDEX;
-    let manifests = referrers.descriptors.join(",");
-    Ok(answer.body(format!(
-        "{{\"schemaVersion\":2,\"mediaType\":\"{index}\",\"manifests\":[{manifests}]}}"
-    )))
+    format!("{{\"schemaVersion\":2,\"mediaType\":\"{index}\",\"manifests\":[{manifests}]}}")
 }
 
 /// Cuts the row that only shows that there are more, and says behind which row the next page begins.

@@ -7,8 +7,10 @@ use actix_web::{
         header::{self, HeaderName},
     },
 };
-use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName, Tag};
-use granary_registry::{ManifestRequest, RegistryError, StoredManifest};
+use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, Tag};
+use granary_registry::{
+    Deleting, ManifestRequest, May, Pushing, Reading, RegistryError, StoredManifest,
+};
 
 use super::schema::ErrorEnvelope;
 use super::{
@@ -42,23 +44,17 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 )]
 pub(crate) async fn get_manifest(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Reading>,
     reference: &str,
 ) -> Result<HttpResponse, Refusal> {
     let reference: Reference = unescape(reference).parse()?;
     let manifest = match (call.query.get("at"), &reference) {
-        (None, _) => {
-            call.registry()
-                .resolve(&call.principal, repository, &reference)
-                .await?
-        }
+        (None, _) => may.resolve(&reference).await?,
         (Some(at), Reference::Tag(tag)) => {
             let at: jiff::Timestamp = at
                 .parse()
                 .map_err(|_| Refusal::Time(at.chars().take(80).collect()))?;
-            call.registry()
-                .resolve_at(repository, tag, at.as_microsecond())
-                .await?
+            may.resolve_at(tag, at.as_microsecond()).await?
         }
         (Some(_), Reference::Digest(_)) => {
             return Err(Refusal::Query(
@@ -112,7 +108,7 @@ fn answer_manifest(call: &Call<'_>, manifest: &StoredManifest) -> HttpResponse {
 )]
 pub(crate) async fn put_manifest(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Pushing>,
     reference: &str,
     body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
@@ -133,17 +129,14 @@ pub(crate) async fn put_manifest(
     let body = body.read_whole(announced, MAX_MANIFEST_BYTES).await?;
     let content_type = call.header(&header::CONTENT_TYPE).map(str::to_owned);
     let request = ManifestRequest {
-        repository: repository.clone(),
         reference,
         tags: tags.clone(),
         content_type,
         precondition,
         body,
     };
-    let put = call
-        .registry()
-        .put_manifest(&call.principal, request)
-        .await?;
+    let put = may.put_manifest(request).await?;
+    let repository = may.repository();
     let digest = put.digest.to_string();
     let mut answer = HttpResponse::Created();
     answer
@@ -194,14 +187,12 @@ pub(crate) async fn put_manifest(
 )]
 pub(crate) async fn delete_manifest(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Deleting>,
     reference: &str,
 ) -> Result<HttpResponse, Refusal> {
     let reference: Reference = unescape(reference).parse()?;
     let precondition = conditions::precondition(call)?;
-    call.registry()
-        .delete_manifest(&call.principal, repository, &reference, precondition)
-        .await?;
+    may.delete_manifest(&reference, precondition).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 

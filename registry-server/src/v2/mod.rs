@@ -8,7 +8,7 @@ mod body;
 mod conditions;
 pub(crate) mod lists;
 pub(crate) mod manifests;
-mod query;
+pub(crate) mod query;
 mod refusal;
 mod route;
 pub(crate) mod schema;
@@ -16,15 +16,22 @@ pub(crate) mod uploads;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{Method, header::HeaderName},
+    http::{
+        Method,
+        header::{HeaderName, WWW_AUTHENTICATE},
+    },
     web,
 };
 use granary_oci::RepositoryName;
-use granary_registry::{Principal, Registry, RegistryError, decide};
+use granary_registry::{May, Principal, Registry, Right};
 use tokio::sync::Semaphore;
 
 use self::{body::Body, query::Query, refusal::Refusal, route::Route};
-use crate::{drain::Drain, edge::set_route};
+use crate::{
+    auth::{self, Challenge, Place},
+    drain::Drain,
+    edge::set_route,
+};
 
 /// `Docker-Content-Digest`
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -36,6 +43,7 @@ const MANIFEST_BUDGET: usize = 32 * 1024;
 /// What the endpoints need.
 pub struct V2 {
     registry: Registry,
+    place: Place,
     drain: Drain,
     /// One permit a KiB of manifest under way.
     manifest_budget: Semaphore,
@@ -43,9 +51,10 @@ pub struct V2 {
 
 impl V2 {
     /// The API of one registry.
-    pub fn new(registry: Registry, drain: Drain) -> Self {
+    pub fn new(registry: Registry, place: Place, drain: Drain) -> Self {
         Self {
             registry,
+            place,
             drain,
             manifest_budget: Semaphore::new(MANIFEST_BUDGET),
         }
@@ -78,7 +87,15 @@ pub async fn handle(
         Ok(answer) => answer,
         Err(refusal) => {
             body.drain().await;
-            refusal.answer(route.and_then(Route::repository))
+            let mut answer = refusal.answer(route.and_then(Route::repository));
+            if let Some(problem) = refusal.asks_for_credentials(&auth::shown(&request)) {
+                let scope = route.map(|route| route.scope(&request)).unwrap_or_default();
+                let challenge = Challenge { scope, problem };
+                if let Some(value) = v2.place.challenge(&request, &challenge) {
+                    answer.headers_mut().insert(WWW_AUTHENTICATE, value);
+                }
+            }
+            answer
         }
     };
     answer.headers_mut().insert(
@@ -94,21 +111,14 @@ async fn dispatch(
     body: &mut Body,
     v2: &V2,
 ) -> Result<HttpResponse, Refusal> {
+    let principal = v2.registry.sign_in(auth::shown(request)).await?;
     let method = request.method();
-    let Some(action) = route.action(method) else {
+    if !route.methods().contains(method) {
         let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
         return Err(Refusal::Method(
             method.to_string().chars().take(40).collect(),
             allowed.join(", "),
         ));
-    };
-    let principal = Principal::Local;
-    let repository = route
-        .repository()
-        .map(str::parse::<RepositoryName>)
-        .transpose()?;
-    if !decide(&principal, action, repository.as_ref()).allows() {
-        return Err(RegistryError::Denied.into());
     }
     let call = Call {
         v2,
@@ -116,40 +126,57 @@ async fn dispatch(
         principal,
         query: Query::parse(request.query_string()),
     };
-    let Some(repository) = repository else {
-        return match route {
-            Route::Catalog => lists::get_catalog(&call).await,
-            Route::Discover(_) => Ok(lists::get_extensions()),
-            _ => Ok(lists::get_base()),
-        };
-    };
+    // What an endpoint needs leave for stands in its signature.
     match route {
-        Route::Base | Route::Catalog | Route::Discover(_) => Ok(lists::get_extensions()),
-        Route::Tags(_) => lists::get_tags(&call, &repository).await,
-        Route::Referrers(_, digest) => lists::get_referrers(&call, &repository, digest).await,
-        Route::Manifest(_, reference) => match *method {
-            Method::PUT => manifests::put_manifest(&call, &repository, reference, body).await,
-            Method::DELETE => manifests::delete_manifest(&call, &repository, reference).await,
-            _ => manifests::get_manifest(&call, &repository, reference).await,
+        Route::Base => lists::get_base(&call).await,
+        Route::Catalog => lists::get_catalog(&call).await,
+        Route::Discover(None) => lists::get_extensions(&call).await,
+        Route::Discover(Some(name)) => Ok(lists::get_extensions_of(&call.may(name).await?)),
+        Route::Tags(name) => lists::get_tags(&call, call.may(name).await?).await,
+        Route::Referrers(name, digest) => match call.may(name).await {
+            // What may not be seen has no referrers, as what is not there (decision 24).
+            Err(refusal) if refusal.is_of_what_is_hidden() => lists::no_referrers(&call, digest),
+            may => lists::get_referrers(&call, may?, digest).await,
         },
-        Route::Blob(_, digest) => match *method {
-            Method::DELETE => blobs::delete_blob(&call, &repository, digest).await,
-            Method::HEAD => blobs::head_blob(&call, &repository, digest).await,
-            _ => blobs::get_blob(&call, &repository, digest).await,
+        Route::Manifest(name, reference) => match *method {
+            Method::PUT => {
+                manifests::put_manifest(&call, call.may(name).await?, reference, body).await
+            }
+            Method::DELETE => {
+                manifests::delete_manifest(&call, call.may(name).await?, reference).await
+            }
+            _ => manifests::get_manifest(&call, call.may(name).await?, reference).await,
         },
-        Route::Uploads(_) => uploads::post_upload(&call, &repository, body).await,
-        Route::Upload(_, session) => match *method {
-            Method::PATCH => uploads::patch_upload(&call, &repository, session, body).await,
-            Method::PUT => uploads::put_upload(&call, &repository, session, body).await,
-            Method::DELETE => uploads::delete_upload(&call, &repository, session).await,
-            _ => uploads::get_upload(&call, &repository, session).await,
+        Route::Blob(name, digest) => match *method {
+            Method::DELETE => blobs::delete_blob(call.may(name).await?, digest).await,
+            Method::HEAD => blobs::head_blob(&call, call.may(name).await?, digest).await,
+            _ => blobs::get_blob(&call, call.may(name).await?, digest).await,
         },
+        Route::Uploads(name) => uploads::post_upload(&call, call.may(name).await?, body).await,
+        Route::Upload(name, session) => {
+            let may = call.may(name).await?;
+            match *method {
+                Method::PATCH => uploads::patch_upload(&call, may, session, body).await,
+                Method::PUT => uploads::put_upload(&call, may, session, body).await,
+                Method::DELETE => uploads::delete_upload(may, session).await,
+                _ => uploads::get_upload(may, session).await,
+            }
+        }
     }
 }
 
 impl Call<'_> {
     fn registry(&self) -> &Registry {
         &self.v2.registry
+    }
+
+    /// Leave for what the endpoint needs, in the repository of this name.
+    async fn may<R: Right>(&self, name: &str) -> Result<May<R>, Refusal> {
+        let repository: RepositoryName = name.parse()?;
+        Ok(self
+            .registry()
+            .authorise(&self.principal, repository)
+            .await?)
     }
 
     /// A request header, if it is there and is text.

@@ -33,7 +33,8 @@ impl Query {
         self.all(name).next()
     }
 
-    fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+    /// Every value of `name`.
+    pub(crate) fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
         self.0
             .iter()
             .filter(move |(key, _)| key == name)

@@ -9,10 +9,12 @@ use actix_web::{
 };
 use granary_oci::{
     DigestError, ErrorCode, MAX_MANIFEST_BYTES, ManifestError, NameError, RangeError,
-    ReferenceError, TagError,
+    ReferenceError, RepositoryName, TagError,
 };
-use granary_registry::{BodyError, RegistryError};
+use granary_registry::{Asks, BodyError, Denial, Reason, RegistryError, Shown, SignInError};
 use serde_json::{Value, json};
+
+use crate::auth::Problem;
 
 use super::{
     schema::{ErrorEntry, ErrorEnvelope},
@@ -54,6 +56,8 @@ pub(crate) enum Refusal {
         "the server is about to stop and takes no new uploads: try again, another replica or the next start will take it"
     )]
     Draining,
+    #[error("{0}")]
+    SignIn(#[from] SignInError),
 }
 
 /// One line of the table: everything the client sees.
@@ -112,6 +116,28 @@ impl Refusal {
         })
     }
 
+    /// What was wrong with the credentials, if better ones would help; `shown` says whether that was a token.
+    pub(crate) fn asks_for_credentials(&self, shown: &Shown) -> Option<Problem> {
+        let was_token = matches!(shown, Shown::Bearer(_));
+        let problem = match self {
+            Self::SignIn(SignInError::Wrong) => Problem::InvalidToken,
+            Self::SignIn(SignInError::Registry(RegistryError::Denied(denial)))
+            | Self::Registry(RegistryError::Denied(denial)) => match denial.reason {
+                Reason::NoCredentials | Reason::Ended => Problem::InvalidToken,
+                Reason::TokenTooNarrow => Problem::InsufficientScope,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        // A client that showed a token and is told of no error would ask for the same one again.
+        Some(if was_token { problem } else { Problem::None })
+    }
+
+    /// Whether it was refused because the caller may not see the repository, or there is none.
+    pub(crate) fn is_of_what_is_hidden(&self) -> bool {
+        matches!(self, Self::Registry(RegistryError::Denied(denial)) if is_hidden(denial))
+    }
+
     fn line(&self, repository: Option<&str>) -> Line {
         use ErrorCode as Code;
         use StatusCode as Status;
@@ -154,6 +180,21 @@ impl Refusal {
                 Code::ManifestInvalid,
                 json!({"most": most}),
             ),
+            Self::SignIn(error) => match error {
+                SignInError::Wrong => {
+                    Line::new(Status::UNAUTHORIZED, Code::Unauthorized, Value::Null)
+                }
+                SignInError::Busy { retry_after } => Line::new(
+                    Status::TOO_MANY_REQUESTS,
+                    Code::TooManyRequests,
+                    Value::Null,
+                )
+                .with(
+                    header::RETRY_AFTER,
+                    &retry_after.as_secs().max(1).to_string(),
+                ),
+                SignInError::Registry(error) => registry_line(error, repository),
+            },
             Self::Draining => {
                 Line::new(Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
                     .with(header::RETRY_AFTER, "5")
@@ -259,13 +300,14 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             let detail = json!({"tag": tag.as_str(), "current": current});
             (Status::PRECONDITION_FAILED, Code::ManifestInvalid, detail)
         }
+        RegistryError::TokenTooLong => (Status::BAD_REQUEST, Code::Unsupported, Value::Null),
         RegistryError::PreconditionWithoutTag => {
             (Status::BAD_REQUEST, Code::ManifestInvalid, Value::Null)
         }
         RegistryError::DeleteDisabled => {
             (Status::METHOD_NOT_ALLOWED, Code::Unsupported, Value::Null)
         }
-        RegistryError::Denied => (Status::FORBIDDEN, Code::Denied, Value::Null),
+        RegistryError::Denied(denial) => denial_line(denial),
         RegistryError::Body(BodyError::Cut) => {
             (Status::BAD_REQUEST, Code::BlobUploadInvalid, Value::Null)
         }
@@ -283,6 +325,37 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
         }
     };
     with_headers(Line::new(status, code, detail), error, repository)
+}
+
+/// What of a denial a client learns (decision 24): what it may not see looks as if it were not there.
+fn denial_line(denial: &Denial) -> (StatusCode, ErrorCode, Value) {
+    use ErrorCode as Code;
+    use StatusCode as Status;
+    let name = denial.repository.as_ref().map(RepositoryName::as_str);
+    match denial.reason {
+        Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow => {
+            (Status::UNAUTHORIZED, Code::Unauthorized, Value::Null)
+        }
+        _ if is_hidden(denial) => (Status::NOT_FOUND, Code::NameUnknown, json!({"name": name})),
+        Reason::NotGranted | Reason::ImmutableTag => {
+            let reason = match denial.reason {
+                Reason::ImmutableTag => "immutable-tag",
+                _ => "not-granted",
+            };
+            let detail = json!({"repository": name, "reason": reason});
+            (Status::FORBIDDEN, Code::Denied, detail)
+        }
+        _ => (Status::FORBIDDEN, Code::Denied, Value::Null),
+    }
+}
+
+/// Whether a read was denied. Whoever may read and is denied something else sees the repository.
+fn is_hidden(denial: &Denial) -> bool {
+    let is_answered = matches!(
+        denial.reason,
+        Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow
+    );
+    denial.asks == Asks::Read && !is_answered
 }
 
 /// What some errors say in headers too, for clients that act on them.

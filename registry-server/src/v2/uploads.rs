@@ -8,7 +8,7 @@ use actix_web::{
     },
 };
 use granary_oci::{Algorithm, ContentRange, Digest, RepositoryName};
-use granary_registry::{Chunk, UploadStatus};
+use granary_registry::{Chunk, May, Pushing, UploadStatus};
 
 use super::schema::ErrorEnvelope;
 use super::{
@@ -41,7 +41,7 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 )]
 pub(crate) async fn post_upload(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Pushing>,
     body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     if call.v2.drain.is_started() {
@@ -55,28 +55,19 @@ pub(crate) async fn post_upload(
     if let Some(digest) = call.query.get("digest") {
         let digest: Digest = digest.parse()?;
         let length = content_length(call.request);
-        call.registry()
-            .push_blob(repository, &call.principal, digest, length, body.pieces())
-            .await?;
-        return Ok(stored(repository, &digest));
+        may.push_blob(digest, length, body.pieces()).await?;
+        return Ok(stored(&may, &digest));
     }
     if let Some(digest) = call.query.get("mount") {
         let digest: Digest = digest.parse()?;
         let from = call.query.get("from").filter(|from| !from.is_empty());
         let from = from.map(str::parse::<RepositoryName>).transpose()?;
-        if call
-            .registry()
-            .mount(&call.principal, repository, from.as_ref(), &digest)
-            .await?
-        {
-            return Ok(stored(repository, &digest));
+        if may.mount(from.as_ref(), &digest).await? {
+            return Ok(stored(&may, &digest));
         }
     }
-    let status = call
-        .registry()
-        .begin_upload(repository, &call.principal, algorithm)
-        .await?;
-    Ok(session(StatusCode::ACCEPTED, repository, &status))
+    let status = may.begin_upload(algorithm).await?;
+    Ok(session(StatusCode::ACCEPTED, &may, &status))
 }
 
 /// end-5: appends a chunk, with or without `Content-Range`.
@@ -100,16 +91,13 @@ pub(crate) async fn post_upload(
 )]
 pub(crate) async fn patch_upload(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Pushing>,
     id: &str,
     body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
     let chunk = chunk(call)?;
-    let status = call
-        .registry()
-        .append(repository, id, chunk, body.pieces())
-        .await?;
-    Ok(session(StatusCode::ACCEPTED, repository, &status))
+    let status = may.append(id, chunk, body.pieces()).await?;
+    Ok(session(StatusCode::ACCEPTED, &may, &status))
 }
 
 /// end-6: closes the session with its digest, and perhaps a last chunk.
@@ -134,7 +122,7 @@ pub(crate) async fn patch_upload(
 )]
 pub(crate) async fn put_upload(
     call: &Call<'_>,
-    repository: &RepositoryName,
+    may: May<Pushing>,
     id: &str,
     body: &mut Body,
 ) -> Result<HttpResponse, Refusal> {
@@ -148,14 +136,12 @@ pub(crate) async fn put_upload(
         Ok(digest) => digest,
         Err(error) => {
             // A chunk out of order is told first: that is what the client has to mend first (decision 3).
-            call.registry().expect_chunk(repository, id, chunk).await?;
+            may.expect_chunk(id, chunk).await?;
             return Err(error.into());
         }
     };
-    call.registry()
-        .finish_upload(repository, id, digest, chunk, body.pieces())
-        .await?;
-    Ok(stored(repository, &digest))
+    may.finish_upload(id, digest, chunk, body.pieces()).await?;
+    Ok(stored(&may, &digest))
 }
 
 /// end-13: where the session stands.
@@ -172,13 +158,9 @@ pub(crate) async fn put_upload(
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn get_upload(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    id: &str,
-) -> Result<HttpResponse, Refusal> {
-    let status = call.registry().upload_status(repository, id).await?;
-    Ok(session(StatusCode::NO_CONTENT, repository, &status))
+pub(crate) async fn get_upload(may: May<Pushing>, id: &str) -> Result<HttpResponse, Refusal> {
+    let status = may.upload_status(id).await?;
+    Ok(session(StatusCode::NO_CONTENT, &may, &status))
 }
 
 /// end-14: ends the session without a blob.
@@ -195,12 +177,8 @@ pub(crate) async fn get_upload(
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn delete_upload(
-    call: &Call<'_>,
-    repository: &RepositoryName,
-    id: &str,
-) -> Result<HttpResponse, Refusal> {
-    call.registry().cancel_upload(repository, id).await?;
+pub(crate) async fn delete_upload(may: May<Pushing>, id: &str) -> Result<HttpResponse, Refusal> {
+    may.cancel_upload(id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -215,16 +193,17 @@ fn chunk(call: &Call<'_>) -> Result<Chunk, Refusal> {
     })
 }
 
-fn stored(repository: &RepositoryName, digest: &Digest) -> HttpResponse {
+fn stored(may: &May<Pushing>, digest: &Digest) -> HttpResponse {
+    let repository = may.repository();
     HttpResponse::Created()
         .insert_header((header::LOCATION, format!("/v2/{repository}/blobs/{digest}")))
         .insert_header((CONTENT_DIGEST, digest.to_string()))
         .finish()
 }
 
-fn session(answer: StatusCode, repository: &RepositoryName, status: &UploadStatus) -> HttpResponse {
+fn session(answer: StatusCode, may: &May<Pushing>, status: &UploadStatus) -> HttpResponse {
     let mut answer = HttpResponse::build(answer);
-    for header in session_headers(repository.as_str(), status) {
+    for header in session_headers(may.repository().as_str(), status) {
         answer.insert_header(header);
     }
     answer.finish()

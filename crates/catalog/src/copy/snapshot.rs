@@ -47,10 +47,14 @@ impl Snapshot {
 
     async fn begin(connection: DatabaseConnection, dialect: Dialect) -> Result<Self, CatalogError> {
         let status = schema::status(&connection, dialect).await?;
-        if !status.pending.is_empty() || !status.unknown.is_empty() {
+        // One that notes more than is known would lose what the note says, even if no change is unknown.
+        let is_known = status.unknown.is_empty() && status.release <= status.known;
+        if !is_known || !status.pending.is_empty() {
             return Err(CatalogError::Schema(format!(
-                "the database has schema release {} and this version of granary copies {} only: bring it there with that version",
-                status.release, status.known
+                "the database has schema release {} and this version of granary copies {} to {} only: bring it there with that version",
+                status.release,
+                schema::schema_release(),
+                status.known
             )));
         }
         let options = match dialect {

@@ -113,14 +113,41 @@ pub const LEFT_OUT: [&str; 6] = [
     "seaql_migrations",
 ];
 
-/// Every other table, each behind those that it refers to.
-pub const COPIED: [Table; 11] = [
+/// Every other table, each behind those that it refers to. One that refers to itself does so backwards, to rows with
+/// smaller numbers, and these are copied first.
+pub const COPIED: [Table; 17] = [
     Table {
-        // What the target notes about itself stays the target's.
+        // What the target notes about itself stays the target's. Its release follows from the rest at the end.
         only: Some("name <> 'schema-release' AND name NOT LIKE 'copy-%'"),
         ..keyed("settings", 1, &[text("name"), text("value")])
     },
-    numbered("namespaces", &[int("id"), text("name"), int("created_at")]),
+    numbered(
+        "principals",
+        &[
+            int("id"),
+            small("kind"),
+            optional(text("handle")),
+            text("name"),
+            optional(int("owner_id")),
+            optional(text("display_name")),
+            optional(text("email")),
+            small("system_role"),
+            small("state"),
+            optional(text("addresses")),
+            int("created_at"),
+            optional(int("created_by")),
+            optional(int("removed_at")),
+        ],
+    ),
+    numbered(
+        "namespaces",
+        &[
+            int("id"),
+            text("name"),
+            int("created_at"),
+            optional(int("owner_id")),
+        ],
+    ),
     numbered(
         "repositories",
         &[
@@ -129,6 +156,87 @@ pub const COPIED: [Table; 11] = [
             text("name"),
             int("created_at"),
             bool("listed"),
+            small("visibility"),
+        ],
+    ),
+    Table {
+        // Passwords and API tokens. Sessions and their refresh tokens end here: people log in anew.
+        only: Some("kind <= 2"),
+        ..numbered(
+            "credentials",
+            &[
+                int("id"),
+                int("principal_id"),
+                small("kind"),
+                text("name"),
+                optional(bytes("secret")),
+                optional(text("phc")),
+                text("hint"),
+                optional(text("scopes")),
+                optional(text("addresses")),
+                optional(int("parent_id")),
+                optional(int("replaced_by")),
+                int("created_at"),
+                optional(int("created_by")),
+                optional(int("expires_at")),
+                optional(int("revoked_at")),
+                optional(int("last_used_at")),
+                optional(text("last_used_from")),
+            ],
+        )
+    },
+    keyed(
+        "memberships",
+        3,
+        &[
+            int("member_id"),
+            int("group_id"),
+            text("source"),
+            int("organisation_id"),
+            small("role"),
+            int("created_at"),
+            optional(int("created_by")),
+        ],
+    ),
+    numbered(
+        "grants",
+        &[
+            int("id"),
+            int("namespace_id"),
+            text("pattern"),
+            int("grantee_id"),
+            small("actions"),
+            optional(text("tags")),
+            int("created_at"),
+            optional(int("created_by")),
+            optional(int("expires_at")),
+        ],
+    ),
+    keyed(
+        "namespace_settings",
+        1,
+        &[
+            int("namespace_id"),
+            small("create_by"),
+            small("default_visibility"),
+            optional(text("immutable_tags")),
+            int("updated_at"),
+        ],
+    ),
+    keyed(
+        "signing_keys",
+        1,
+        &[
+            text("kid"),
+            small("purpose"),
+            int("slot"),
+            text("algorithm"),
+            bytes("public_key"),
+            bytes("sealed"),
+            text("wrapped_by"),
+            int("created_at"),
+            int("active_from"),
+            optional(int("retires_at")),
         ],
     ),
     Table {

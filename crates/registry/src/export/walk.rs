@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures_util::{StreamExt, stream};
 use granary_catalog::{ReferrerFilter, StoredManifest};
-use granary_oci::{ByteRange, Digest, EdgeKind, Manifest, RepositoryName, Tag};
+use granary_oci::{ByteRange, Digest, EdgeKind, Manifest, Tag};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     target::{Item, Target},
 };
 use crate::{
-    BlobBody, MovingError, Progress, Registry, RegistryError,
+    BlobBody, May, MovingError, Progress, Reading, RegistryError,
     left_out::{Finding, Kind},
     moving::REF_NAME,
 };
@@ -23,8 +23,7 @@ const ATTACHED: [&str; 4] = ["", ".sig", ".att", ".sbom"];
 
 /// One export under way.
 pub(super) struct Walk<'a> {
-    registry: &'a Registry,
-    repository: RepositoryName,
+    may: May<Reading>,
     target: Target,
     progress: &'a Progress,
     report: ExportReport,
@@ -41,15 +40,13 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        registry: &'a Registry,
-        repository: RepositoryName,
+        may: May<Reading>,
         target: Target,
         progress: &'a Progress,
         report: ExportReport,
     ) -> Self {
         Self {
-            registry,
-            repository,
+            may,
             target,
             progress,
             report,
@@ -84,8 +81,8 @@ impl<'a> Walk<'a> {
         &self,
         digest: &Digest,
     ) -> Result<Option<std::sync::Arc<StoredManifest>>, MovingError> {
-        let catalog = &self.registry.parts.catalog;
-        let found = catalog.manifest(&self.repository, digest).await;
+        let catalog = &self.may.parts().catalog;
+        let found = catalog.manifest(&self.may.repository, digest).await;
         Ok(found.map_err(RegistryError::from)?)
     }
 
@@ -134,10 +131,7 @@ impl<'a> Walk<'a> {
     async fn attached(&mut self, digest: &Digest) -> Result<(), MovingError> {
         let mut filter = ReferrerFilter::default();
         loop {
-            let page = self
-                .registry
-                .referrers(&self.repository, digest, &filter)
-                .await?;
+            let page = self.may.referrers(digest, &filter).await?;
             for descriptor in &page.descriptors {
                 let descriptor: Value = serde_json::from_str(descriptor).unwrap_or_default();
                 let digest = descriptor["digest"].as_str().map(str::parse::<Digest>);
@@ -157,8 +151,8 @@ impl<'a> Walk<'a> {
             let Ok(tag) = format!("{text}{suffix}").parse::<Tag>() else {
                 continue;
             };
-            let catalog = &self.registry.parts.catalog;
-            let found = catalog.tagged(&self.repository, &tag).await;
+            let catalog = &self.may.parts().catalog;
+            let found = catalog.tagged(&self.may.repository, &tag).await;
             if let Some(found) = found.map_err(RegistryError::from)? {
                 self.open.push(found.digest);
                 self.tags.insert(tag, found.digest);
@@ -168,7 +162,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn blob(&mut self, digest: &Digest, kind: EdgeKind) -> Result<(), MovingError> {
-        let blob = match self.registry.blob(&self.repository, digest).await {
+        let blob = match self.may.blob(digest).await {
             Ok(blob) => blob,
             Err(RegistryError::BlobUnknown(_)) if kind == EdgeKind::Optional => return Ok(()),
             Err(RegistryError::BlobUnknown(_)) => {
@@ -187,7 +181,7 @@ impl<'a> Walk<'a> {
             None => stream::empty().boxed(),
             Some(last) => {
                 let range = ByteRange { first: 0, last };
-                match self.registry.read_blob(digest, &blob, range).await {
+                match self.may.read_blob(digest, &blob, range).await {
                     Ok(BlobBody::Bytes(bytes)) => stream::iter([Ok(bytes)]).boxed(),
                     Ok(BlobBody::Stream(pieces)) => pieces
                         .map(|piece| piece.map_err(|error| error.to_string()))

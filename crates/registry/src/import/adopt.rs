@@ -14,7 +14,7 @@ use super::{
     source::{ReadError, read},
 };
 use crate::{
-    ManifestRequest, Precondition, Principal, RegistryError,
+    ManifestRequest, Precondition, Pushing, Reading, RegistryError,
     left_out::{Finding, Kind},
 };
 
@@ -190,15 +190,14 @@ impl Import<'_> {
             }
         } else {
             let request = ManifestRequest {
-                repository: at.name.clone(),
                 reference: Reference::Digest(*digest),
                 tags: Vec::new(),
                 content_type: read.content_type,
                 precondition: Precondition::None,
                 body: read.body.clone(),
             };
-            let put = self.registry.put_manifest(&Principal::Operator, request);
-            put.await.map(drop)
+            let may = self.registry.operator::<Pushing>(&at.name);
+            may.put_manifest(request).await.map(drop)
         };
         match outcome {
             Ok(()) => {
@@ -312,17 +311,17 @@ impl Import<'_> {
         tags: Vec<Tag>,
     ) -> Result<(), RegistryError> {
         let reference = Reference::Digest(digest);
-        let who = Principal::Operator;
-        let stored = self.registry.resolve(&who, &at.name, &reference).await?;
+        let reads = self.registry.operator::<Reading>(&at.name);
+        let stored = reads.resolve(&reference).await?;
         let request = ManifestRequest {
-            repository: at.name.clone(),
             reference,
             tags,
             content_type: Some(stored.media_type.clone()),
             precondition: Precondition::None,
             body: stored.payload.clone(),
         };
-        self.registry.put_manifest(&who, request).await.map(drop)
+        let pushes = self.registry.operator::<Pushing>(&at.name);
+        pushes.put_manifest(request).await.map(drop)
     }
 
     fn leave_out_manifest(&mut self, at: &mut Adoption, digest: Digest, why: String, remedy: &str) {

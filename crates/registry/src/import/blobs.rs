@@ -15,7 +15,7 @@ use super::{
     source::{Content, ReadError},
 };
 use crate::{
-    BodyError, Principal, RegistryError,
+    BodyError, Pushing, Reading, RegistryError,
     left_out::{Finding, Kind},
 };
 
@@ -106,12 +106,11 @@ impl Import<'_> {
         needed: bool,
     ) -> Result<Outcome, RegistryError> {
         let registry = self.registry;
+        let may = registry.operator::<Reading>(repository);
         let held = if self.report.dry_run {
-            registry.blob(repository, digest).await
+            may.blob(digest).await
         } else {
-            registry
-                .check_blob(&Principal::Operator, repository, digest)
-                .await
+            may.check_blob(digest).await
         };
         match held {
             Ok(_) => return Ok(Outcome::Held),
@@ -155,9 +154,8 @@ impl Import<'_> {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, RegistryError> {
-        self.registry
-            .mount(&Principal::Operator, repository, None, digest)
-            .await
+        let may = self.registry.operator::<Pushing>(repository);
+        may.mount(None, digest).await
     }
 
     /// Whether a blob stays where it is. Small ones go into the catalog, as they always do.
@@ -198,16 +196,8 @@ impl Import<'_> {
         let length = content.length;
         let failure = Arc::new(Mutex::new(None));
         let body = self.body(content, Arc::clone(&failure));
-        let pushed = self
-            .registry
-            .push_blob(
-                repository,
-                &Principal::Operator,
-                *digest,
-                Some(length),
-                body,
-            )
-            .await;
+        let may = self.registry.operator::<Pushing>(repository);
+        let pushed = may.push_blob(*digest, Some(length), body).await;
         match pushed {
             Ok(()) => Ok(Outcome::Copied(length)),
             Err(RegistryError::DigestDiffers { .. }) if length == 0 => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use granary_blobs::{BucketReader, ObjectKey, StoreError};
-use granary_catalog::BlobPlace;
+use granary_catalog::{Asker, BlobPlace};
 use granary_oci::{Digest, RepositoryName};
 
 use super::{
@@ -100,7 +100,9 @@ impl Import<'_> {
             Err(error) => return Ok(unreadable(&ReadError::Io(error))),
         }
         let place = BlobPlace::Object(key.as_str().to_owned());
-        let blob = self.registry.finished(repository, *digest, length, place);
+        let blob = self
+            .registry
+            .finished(repository, *digest, length, place, Asker::operator());
         self.registry.parts.catalog.store_blob(blob).await?;
         Ok(Outcome::InPlace(length))
     }
@@ -140,7 +142,9 @@ impl Import<'_> {
             return Ok(damaged(&actual));
         }
         let place = BlobPlace::Object(name);
-        let blob = self.registry.finished(repository, *digest, found, place);
+        let blob = self
+            .registry
+            .finished(repository, *digest, found, place, Asker::operator());
         if !parts.catalog.store_reserved(blob).await? {
             return Ok(Outcome::LeftOut(
                 format!("hashing its {length} bytes took longer than a week"),

@@ -10,7 +10,9 @@ use crate::{
     bucket::{Bucket, everywhere},
     gate::{run, together},
     staged::{Plan, staged},
-    world::{LARGE, append, begin, body, collect, content, finish, name, no_grace, pull, received},
+    world::{
+        LARGE, Leave, append, begin, body, collect, content, finish, no_grace, pull, received,
+    },
 };
 
 /// Enough for a part, and more.
@@ -71,7 +73,9 @@ fn what_a_refused_body_began_is_ended() {
             append(registry, "a/b", &id, &first).await.unwrap();
             let (wrong, whole) = (Digest::sha256(b"x"), Chunk::default());
             let refused = registry
-                .finish_upload(&name("a/b"), &id, wrong, whole, body(rest.clone()))
+                .pushes("a/b")
+                .await
+                .finish_upload(&id, wrong, whole, body(rest.clone()))
                 .await;
             let differs = matches!(refused, Err(RegistryError::DigestDiffers { .. }));
             assert!(differs, "{refused:?}");

@@ -12,7 +12,7 @@ use granary_registry::{Precondition, Registry, RegistryError};
 
 use crate::{
     gate::{Gate, alone, together},
-    world::{WHO, World, content, image, name, no_grace, pull, push, put, resolve},
+    world::{Leave, World, content, image, no_grace, pull, push, put, resolve},
 };
 
 const READERS: usize = 6;
@@ -103,7 +103,9 @@ fn nobody_sees_an_older_value_after_a_move() {
                 let tag = "t".parse().unwrap();
                 world
                     .registry
-                    .delete_manifest(&WHO, &name("a/b"), &tag, Precondition::None)
+                    .deletes("a/b")
+                    .await
+                    .delete_manifest(&tag, Precondition::None)
                     .await
                     .unwrap();
             }
@@ -156,7 +158,12 @@ fn what_was_deleted_is_gone_from_memory() {
             let bytes = content(number, 10);
             let digest = push(registry, "a/b", &bytes).await.unwrap();
             assert_eq!(pull(registry, "a/b", &digest).await, Some(bytes));
-            registry.delete_blob(&name("a/b"), &digest).await.unwrap();
+            registry
+                .deletes("a/b")
+                .await
+                .delete_blob(&digest)
+                .await
+                .unwrap();
             assert_eq!(pull(registry, "a/b", &digest).await, None);
 
             let stored = put(registry, "a/b", "t", &manifest(number)).await.unwrap();
@@ -165,7 +172,9 @@ fn what_was_deleted_is_gone_from_memory() {
             }
             let by_digest = Reference::Digest(stored.digest);
             registry
-                .delete_manifest(&WHO, &name("a/b"), &by_digest, Precondition::None)
+                .deletes("a/b")
+                .await
+                .delete_manifest(&by_digest, Precondition::None)
                 .await
                 .unwrap();
             for reference in ["t", &stored.digest.to_string()] {

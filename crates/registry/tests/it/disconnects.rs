@@ -7,7 +7,7 @@ use granary_registry::{Precondition, Registry, RegistryError};
 use crate::{
     gate::{Gate, alone},
     world::{
-        LARGE, WHO, World, append, begin, content, finish, image, name, no_grace, pull, push, put,
+        LARGE, Leave, World, append, begin, content, finish, image, no_grace, pull, push, put,
         resolve,
     },
 };
@@ -68,7 +68,9 @@ fn a_chunk_that_came_is_saved() {
                 cut(&world.registry, point, chunk).await;
                 let status = world
                     .registry
-                    .upload_status(&name("a/b"), &id)
+                    .pushes("a/b")
+                    .await
+                    .upload_status(&id)
                     .await
                     .unwrap();
                 assert_eq!(status.received, length as u64, "{point}");
@@ -102,7 +104,7 @@ fn a_blob_that_is_being_mounted_is_mounted() {
         let bytes = content(1, LARGE);
         let digest = push(&world.registry, "a/b", &bytes).await.unwrap();
         let registry = world.registry.clone();
-        let mounting = async move { registry.mount(&WHO, &name("c/d"), None, &digest).await };
+        let mounting = async move { registry.pushes("c/d").await.mount(None, &digest).await };
         cut(&world.registry, "mount::before", mounting).await;
         assert_eq!(pull(&world.registry, "c/d", &digest).await, Some(bytes));
     });
@@ -114,7 +116,7 @@ fn what_is_being_deleted_goes() {
         let world = World::new(no_grace()).await;
         let digest = push(&world.registry, "a/b", &content(1, 10)).await.unwrap();
         let registry = world.registry.clone();
-        let deleting = async move { registry.delete_blob(&name("a/b"), &digest).await };
+        let deleting = async move { registry.deletes("a/b").await.delete_blob(&digest).await };
         cut(&world.registry, "catalog::before_commit", deleting).await;
         assert_eq!(pull(&world.registry, "a/b", &digest).await, None);
 
@@ -125,7 +127,9 @@ fn what_is_being_deleted_goes() {
         let deleting = async move {
             let reference = Reference::Digest(stored.digest);
             registry
-                .delete_manifest(&WHO, &name("a/b"), &reference, Precondition::None)
+                .deletes("a/b")
+                .await
+                .delete_manifest(&reference, Precondition::None)
                 .await
         };
         cut(&world.registry, "catalog::before_commit", deleting).await;

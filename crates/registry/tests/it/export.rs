@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::{
     gate::together,
     import::source::{IMAGE, INDEX, Image, descriptor, import, index, kinds, referrer},
-    world::{WHO, World, body, content, folder, name, no_grace, pull, push, put, resolve},
+    world::{Leave, World, body, content, folder, no_grace, pull, push, put, resolve},
 };
 
 const R: &str = "team/app";
@@ -90,7 +90,9 @@ async fn whole() -> World {
     let long = Algorithm::Sha512.digest(&large);
     let length = Some(large.len() as u64);
     registry
-        .push_blob(&name(R), &WHO, long, length, body(large))
+        .pushes(R)
+        .await
+        .push_blob(long, length, body(large))
         .await
         .unwrap();
     let manifest = Bytes::from(
@@ -98,21 +100,25 @@ async fn whole() -> World {
             .to_string(),
     );
     let request = ManifestRequest {
-        repository: name(R),
         reference: Reference::Digest(Algorithm::Sha512.digest(&manifest)),
         tags: vec!["long".parse().unwrap()],
         content_type: None,
         precondition: Precondition::None,
         body: manifest,
     };
-    registry.put_manifest(&WHO, request).await.unwrap();
+    registry
+        .pushes(R)
+        .await
+        .put_manifest(request)
+        .await
+        .unwrap();
     world
 }
 
 /// Tags with their digests, and the referrers of every manifest in the list.
 async fn contents(registry: &Registry) -> (BTreeMap<String, Digest>, BTreeSet<String>) {
     let mut tags = BTreeMap::new();
-    for tag in registry.tags(&name(R), "", 100).await.unwrap() {
+    for tag in registry.reads(R).await.tags("", 100).await.unwrap() {
         let digest = resolve(registry, R, &tag).await.unwrap().digest;
         tags.insert(tag, digest);
     }
@@ -123,7 +129,9 @@ async fn contents(registry: &Registry) -> (BTreeMap<String, Digest>, BTreeSet<St
     ] {
         let filter = ReferrerFilter::default();
         let page = registry
-            .referrers(&name(R), &subject, &filter)
+            .reads(R)
+            .await
+            .referrers(&subject, &filter)
             .await
             .unwrap();
         referrers.extend(page.descriptors);

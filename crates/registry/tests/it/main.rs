@@ -1,6 +1,7 @@
 //! What the use cases promise, over a real catalog and a real store.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod accounts;
 mod begun;
 mod bucket;
 mod cache;

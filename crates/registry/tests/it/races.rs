@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::{
     gate::{Gate, alone},
     world::{
-        HOUR, LARGE, WHO, World, append, begin, collect, content, finish, image, name, no_grace,
+        HOUR, LARGE, Leave, World, append, begin, collect, content, finish, image, name, no_grace,
         pull, push, put, resolve, slow_body,
     },
 };
@@ -94,7 +94,9 @@ fn what_head_reported_stays() {
             let digest = Digest::sha256(blob);
             world
                 .registry
-                .check_blob(&WHO, &name("a/b"), &digest)
+                .reads("a/b")
+                .await
+                .check_blob(&digest)
                 .await
                 .unwrap();
         }
@@ -111,7 +113,7 @@ fn head_reports_nothing_that_went_while_it_looked() {
         let gate = Gate::shut("head::before_lease");
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&blobs[1]));
         let head =
-            tokio::spawn(async move { registry.check_blob(&WHO, &name("a/b"), &digest).await });
+            tokio::spawn(async move { registry.reads("a/b").await.check_blob(&digest).await });
         gate.reached().await;
         collect(&world.registry).await;
         gate.open();
@@ -132,7 +134,9 @@ fn what_was_mounted_stays() {
             assert!(
                 world
                     .registry
-                    .mount(&WHO, &name("c/d"), from.as_ref(), &digest)
+                    .pushes("c/d")
+                    .await
+                    .mount(from.as_ref(), &digest)
                     .await
                     .unwrap()
             );
@@ -155,7 +159,9 @@ fn nothing_is_mounted_that_went_before() {
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&blobs[1]));
         let mount = tokio::spawn(async move {
             registry
-                .mount(&WHO, &name("c/d"), Some(&name("a/b")), &digest)
+                .pushes("c/d")
+                .await
+                .mount(Some(&name("a/b")), &digest)
                 .await
         });
         gate.reached().await;
@@ -297,7 +303,9 @@ fn what_head_reported_stays_though_its_manifest_goes() {
         let layer = Digest::sha256(&blob);
         world
             .registry
-            .check_blob(&WHO, &name("a/b"), &layer)
+            .reads("a/b")
+            .await
+            .check_blob(&layer)
             .await
             .unwrap();
         delete(&world, &digest).await;
@@ -309,7 +317,9 @@ async fn delete(world: &World, digest: &Digest) {
     let (reference, always) = (Reference::Digest(*digest), Precondition::None);
     world
         .registry
-        .delete_manifest(&WHO, &name("a/b"), &reference, always)
+        .deletes("a/b")
+        .await
+        .delete_manifest(&reference, always)
         .await
         .unwrap();
 }
@@ -376,7 +386,9 @@ async fn untagged() -> (World, Bytes) {
     let (tag, none) = ("v1".parse().unwrap(), Precondition::None);
     world
         .registry
-        .delete_manifest(&WHO, &name("a/b"), &tag, none)
+        .deletes("a/b")
+        .await
+        .delete_manifest(&tag, none)
         .await
         .unwrap();
     assert_eq!(collect(&world.registry).await.marked, 1);
@@ -433,7 +445,9 @@ fn a_collection_does_not_touch_what_is_being_received() {
         let (registry, digest) = (world.registry.clone(), Digest::sha256(&bytes));
         let pushing = tokio::spawn(async move {
             registry
-                .push_blob(&name("a/b"), &WHO, digest, None, slow)
+                .pushes("a/b")
+                .await
+                .push_blob(digest, None, slow)
                 .await
         });
         sender.send(bytes.slice(..150)).unwrap();

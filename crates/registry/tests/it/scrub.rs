@@ -9,7 +9,7 @@ use granary_registry::{Progress, Registry, RegistryError, Rules, ScrubReport};
 use crate::{
     gate::{run, together},
     staged::staged,
-    world::{LARGE, World, collect, content, image, name, no_grace, pull, push, put},
+    world::{LARGE, Leave, World, collect, content, image, no_grace, pull, push, put},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -29,7 +29,12 @@ fn what_goes_during_a_scrub_is_not_damaged() {
         let other = registry.clone();
         let scrubbing = tokio::spawn(async move { scrub(&other).await });
         looks.await.unwrap();
-        registry.delete_blob(&name("a/b"), &digest).await.unwrap();
+        registry
+            .deletes("a/b")
+            .await
+            .delete_blob(&digest)
+            .await
+            .unwrap();
         let mut objects = 0;
         for _ in 0..3 {
             objects += collect(registry).await.objects;

@@ -10,8 +10,8 @@ use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 use crate::{
     gate::{Gate, alone, run, together},
     world::{
-        HOUR, LARGE, WHO, World, append, begin, body, collect, content, finish, name, no_grace,
-        pull, push, received, slow_body,
+        HOUR, LARGE, Leave, World, append, begin, body, collect, content, finish, no_grace, pull,
+        push, received, slow_body,
     },
 };
 
@@ -28,7 +28,9 @@ async fn writing(
     let (registry, id) = (registry.clone(), id.to_owned());
     let appending = tokio::spawn(async move {
         registry
-            .append(&name("a/b"), &id, Chunk::default(), slow)
+            .pushes("a/b")
+            .await
+            .append(&id, Chunk::default(), slow)
             .await
     });
     sender.send(first.clone()).unwrap();
@@ -89,7 +91,9 @@ fn a_silent_writer_is_taken_over_and_what_it_sent_is_kept() {
             };
             let rest = body(bytes.slice(cut..));
             let status = registry
-                .append(&name("a/b"), &id, chunk, rest)
+                .pushes("a/b")
+                .await
+                .append(&id, chunk, rest)
                 .await
                 .unwrap();
             assert_eq!(status.received, length as u64);
@@ -197,7 +201,12 @@ fn cancelling_ends_a_writer_and_frees_its_bytes() {
         let registry = &world.registry;
         let id = begin(registry, "a/b").await;
         let (sender, writer) = writing(registry, &id, &content(1, LARGE)).await;
-        registry.cancel_upload(&name("a/b"), &id).await.unwrap();
+        registry
+            .pushes("a/b")
+            .await
+            .cancel_upload(&id)
+            .await
+            .unwrap();
         let _ = sender.send(content(2, LARGE));
         drop(sender);
         assert!(writer.await.unwrap().is_err());
@@ -205,7 +214,7 @@ fn cancelling_ends_a_writer_and_frees_its_bytes() {
             received(registry, &id).await,
             Err(RegistryError::UploadUnknown(_))
         ));
-        let again = registry.cancel_upload(&name("a/b"), &id).await;
+        let again = registry.pushes("a/b").await.cancel_upload(&id).await;
         assert!(matches!(again, Err(RegistryError::UploadUnknown(_))));
         collect(registry).await;
         assert_eq!(world.objects(), 0);
@@ -220,7 +229,9 @@ fn the_connection_of_a_stopped_writer_ends_without_another_byte() {
         let (_sender, writer) = writing(&world.registry, &id, &content(1, 10)).await;
         world
             .registry
-            .cancel_upload(&name("a/b"), &id)
+            .pushes("a/b")
+            .await
+            .cancel_upload(&id)
             .await
             .unwrap();
         let ended = tokio::time::timeout(Duration::from_secs(10), writer).await;
@@ -251,7 +262,9 @@ fn a_session_belongs_to_its_repository() {
         assert!(
             world
                 .registry
-                .cancel_upload(&name("c/d"), &id)
+                .pushes("c/d")
+                .await
+                .cancel_upload(&id)
                 .await
                 .is_err()
         );
@@ -271,20 +284,18 @@ fn a_wrong_digest_leaves_the_session_where_it_was() {
             append(registry, "a/b", &id, &bytes).await.unwrap();
             let wrong = Digest::sha256(b"something else");
             let refused = registry
-                .finish_upload(
-                    &name("a/b"),
-                    &id,
-                    wrong,
-                    Chunk::default(),
-                    body(more.clone()),
-                )
+                .pushes("a/b")
+                .await
+                .finish_upload(&id, wrong, Chunk::default(), body(more.clone()))
                 .await;
             assert!(matches!(refused, Err(RegistryError::DigestDiffers { .. })));
             assert_eq!(received(registry, &id).await.unwrap(), bytes.len() as u64);
             let whole = Bytes::from([bytes.as_ref(), more.as_ref()].concat());
             let right = Digest::sha256(&whole);
             registry
-                .finish_upload(&name("a/b"), &id, right, Chunk::default(), body(more))
+                .pushes("a/b")
+                .await
+                .finish_upload(&id, right, Chunk::default(), body(more))
                 .await
                 .unwrap();
             assert_eq!(pull(registry, "a/b", &right).await, Some(whole.clone()));
@@ -342,7 +353,7 @@ fn the_open_sessions_of_a_principal_are_limited() {
         .await;
         let registry = &world.registry;
         let full = async || {
-            let refused = registry.begin_upload(&name("c/d"), &WHO, None).await;
+            let refused = registry.pushes("c/d").await.begin_upload(None).await;
             assert!(
                 matches!(refused, Err(RegistryError::TooManyUploads { limit: 2 })),
                 "{refused:?}"
@@ -351,7 +362,12 @@ fn the_open_sessions_of_a_principal_are_limited() {
         let first = begin(registry, "a/b").await;
         let second = begin(registry, "a/b").await;
         full().await;
-        registry.cancel_upload(&name("a/b"), &first).await.unwrap();
+        registry
+            .pushes("a/b")
+            .await
+            .cancel_upload(&first)
+            .await
+            .unwrap();
         let third = begin(registry, "a/b").await;
         full().await;
         finish(registry, "a/b", &second, b"").await.unwrap();
@@ -363,7 +379,12 @@ fn the_open_sessions_of_a_principal_are_limited() {
             push(registry, "a/b", &content(1, LARGE)).await,
             Err(RegistryError::TooManyUploads { .. })
         ));
-        registry.cancel_upload(&name("a/b"), &third).await.unwrap();
+        registry
+            .pushes("a/b")
+            .await
+            .cancel_upload(&third)
+            .await
+            .unwrap();
         for number in 0..3 {
             push(registry, "a/b", &content(number, LARGE))
                 .await

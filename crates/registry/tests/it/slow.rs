@@ -10,7 +10,7 @@ use tokio::{sync::mpsc::UnboundedSender, task::JoinHandle};
 use crate::{
     gate::{run, together},
     staged::staged,
-    world::{LARGE, append, begin, content, finish, name, no_grace, pull, received, slow_body},
+    world::{LARGE, Leave, append, begin, content, finish, no_grace, pull, received, slow_body},
 };
 
 type Appending = JoinHandle<Result<UploadStatus, RegistryError>>;
@@ -22,7 +22,9 @@ fn writing(registry: &Registry, id: &str, first: Bytes) -> (UnboundedSender<Byte
     let (registry, id) = (registry.clone(), id.to_owned());
     let appending = tokio::spawn(async move {
         registry
-            .append(&name("a/b"), &id, Chunk::default(), slow)
+            .pushes("a/b")
+            .await
+            .append(&id, Chunk::default(), slow)
             .await
     });
     (sender, appending)

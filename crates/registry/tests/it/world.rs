@@ -8,8 +8,8 @@ use granary_blobs::FileStore;
 use granary_catalog::Catalog;
 use granary_oci::{ByteRange, Digest, Reference, RepositoryName, Tag};
 use granary_registry::{
-    BlobBody, BodyError, Chunk, ManifestRequest, Precondition, Principal, Progress, PutManifest,
-    Registry, RegistryError, Rules, StoredManifest, Untagged,
+    BlobBody, BodyError, Chunk, Deleting, ManifestRequest, May, Precondition, Principal, Progress,
+    Pushing, PutManifest, Reading, Registry, RegistryError, Rules, StoredManifest, Untagged,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -18,6 +18,27 @@ pub(crate) const WHO: Principal = Principal::Local;
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// Larger than what these tests keep inline.
 pub(crate) const LARGE: usize = 200;
+
+/// Leave for [`WHO`], who may do everything.
+pub(crate) trait Leave {
+    async fn reads(&self, repository: &str) -> May<Reading>;
+    async fn pushes(&self, repository: &str) -> May<Pushing>;
+    async fn deletes(&self, repository: &str) -> May<Deleting>;
+}
+
+impl Leave for Registry {
+    async fn reads(&self, repository: &str) -> May<Reading> {
+        self.authorise(&WHO, name(repository)).await.unwrap()
+    }
+
+    async fn pushes(&self, repository: &str) -> May<Pushing> {
+        self.authorise(&WHO, name(repository)).await.unwrap()
+    }
+
+    async fn deletes(&self, repository: &str) -> May<Deleting> {
+        self.authorise(&WHO, name(repository)).await.unwrap()
+    }
+}
 
 /// Rules under which everything unneeded goes at once.
 pub(crate) fn no_grace() -> Rules {
@@ -161,14 +182,18 @@ pub(crate) async fn push(
     let digest = Digest::sha256(bytes);
     let length = Some(bytes.len() as u64);
     registry
-        .push_blob(&name(repository), &WHO, digest, length, body(bytes.clone()))
+        .pushes(repository)
+        .await
+        .push_blob(digest, length, body(bytes.clone()))
         .await?;
     Ok(digest)
 }
 
 pub(crate) async fn begin(registry: &Registry, repository: &str) -> String {
     registry
-        .begin_upload(&name(repository), &WHO, None)
+        .pushes(repository)
+        .await
+        .begin_upload(None)
         .await
         .unwrap()
         .id
@@ -181,7 +206,9 @@ pub(crate) async fn append(
     bytes: &Bytes,
 ) -> Result<u64, RegistryError> {
     let status = registry
-        .append(&name(repository), id, Chunk::default(), body(bytes.clone()))
+        .pushes(repository)
+        .await
+        .append(id, Chunk::default(), body(bytes.clone()))
         .await?;
     Ok(status.received)
 }
@@ -189,7 +216,12 @@ pub(crate) async fn append(
 /// Closes a session without another byte.
 /// How far session `id` got.
 pub(crate) async fn received(registry: &Registry, id: &str) -> Result<u64, RegistryError> {
-    Ok(registry.upload_status(&name("a/b"), id).await?.received)
+    Ok(registry
+        .pushes("a/b")
+        .await
+        .upload_status(id)
+        .await?
+        .received)
 }
 
 pub(crate) async fn finish(
@@ -200,13 +232,9 @@ pub(crate) async fn finish(
 ) -> Result<Digest, RegistryError> {
     let digest = Digest::sha256(whole);
     registry
-        .finish_upload(
-            &name(repository),
-            id,
-            digest,
-            Chunk::default(),
-            body(Bytes::new()),
-        )
+        .pushes(repository)
+        .await
+        .finish_upload(id, digest, Chunk::default(), body(Bytes::new()))
         .await?;
     Ok(digest)
 }
@@ -231,14 +259,17 @@ pub(crate) async fn put(
     body: &Bytes,
 ) -> Result<PutManifest, RegistryError> {
     let request = ManifestRequest {
-        repository: name(repository),
         reference: reference.parse().unwrap(),
         tags: Vec::new(),
         content_type: None,
         precondition: Precondition::None,
         body: body.clone(),
     };
-    registry.put_manifest(&WHO, request).await
+    registry
+        .pushes(repository)
+        .await
+        .put_manifest(request)
+        .await
 }
 
 pub(crate) async fn resolve(
@@ -247,12 +278,12 @@ pub(crate) async fn resolve(
     reference: &str,
 ) -> Result<Arc<StoredManifest>, RegistryError> {
     let reference: Reference = reference.parse().unwrap();
-    registry.resolve(&WHO, &name(repository), &reference).await
+    registry.reads(repository).await.resolve(&reference).await
 }
 
 /// The bytes of a blob, or that there is none. Anything else is a failure of the test.
 pub(crate) async fn pull(registry: &Registry, repository: &str, digest: &Digest) -> Option<Bytes> {
-    let blob = match registry.blob(&name(repository), digest).await {
+    let blob = match registry.reads(repository).await.blob(digest).await {
         Ok(blob) => blob,
         Err(RegistryError::BlobUnknown(_)) => return None,
         Err(error) => panic!("{digest}: {error}"),
@@ -269,7 +300,13 @@ pub(crate) async fn read(
     blob: &granary_registry::StoredBlob,
     range: ByteRange,
 ) -> Bytes {
-    match registry.read_blob(digest, blob, range).await.unwrap() {
+    match registry
+        .reads("a/b")
+        .await
+        .read_blob(digest, blob, range)
+        .await
+        .unwrap()
+    {
         BlobBody::Bytes(bytes) => bytes,
         BlobBody::Stream(mut pieces) => {
             let mut whole = Vec::new();

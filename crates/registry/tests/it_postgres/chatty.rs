@@ -12,7 +12,9 @@ use granary_registry::{Chunk, Registry, RegistryError, Rules};
 
 use crate::{
     gate::{run, together},
-    world::{LARGE, append, begin, body, catalog, content, folder, name, no_grace, pull, received},
+    world::{
+        LARGE, Leave, append, begin, body, catalog, content, folder, no_grace, pull, received,
+    },
 };
 
 #[derive(Default)]
@@ -117,7 +119,9 @@ fn a_refused_body_leaves_the_session_where_it_was() {
                     length,
                 };
                 registry
-                    .finish_upload(&name("a/b"), &id, digest, chunk, body(rest))
+                    .pushes("a/b")
+                    .await
+                    .finish_upload(&id, digest, chunk, body(rest))
                     .await
             }
         };
@@ -153,7 +157,9 @@ fn a_writer_that_was_overtaken_saves_nothing_more() {
         let (other, session) = (registry.clone(), id.clone());
         let late = tokio::spawn(async move {
             other
-                .append(&name("a/b"), &session, Chunk::default(), slow)
+                .pushes("a/b")
+                .await
+                .append(&session, Chunk::default(), slow)
                 .await
         });
         sender.send(bytes.slice(..LARGE)).unwrap();

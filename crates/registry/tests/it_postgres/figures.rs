@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use granary_catalog::{COPIED, Catalog, Kind, LEFT_OUT};
+use granary_catalog::{COPIED, Catalog, Kind, LEFT_OUT, schema_status};
 use granary_testbed::Postgres;
 
 /// Everything that is copied, as `table.column kind nullable key`.
@@ -70,4 +70,48 @@ async fn one_process_at_a_time_copies_into_a_database() {
     assert!(two.claim_copy().await.unwrap().is_none());
     drop(claim);
     assert!(two.claim_copy().await.unwrap().is_some());
+}
+
+/// The same as beside the copy of SQLite: each robot belongs to the one before, and the refresh token stays behind.
+const ACCOUNTS: [&str; 5] = [
+    "INSERT INTO settings (name, value) VALUES ('accounts', '1')",
+    "INSERT INTO principals (id, kind, handle, name, owner_id, created_at) \
+     SELECT i, 2, 'r+' || i, 'r+' || i, NULLIF(i - 1, 8), 1 FROM generate_series(9, 1300) i",
+    "INSERT INTO credentials (id, principal_id, kind, name, secret, parent_id, created_at) VALUES \
+     (4, 9, 2, 'ci', '\\x01', NULL, 1), (6, 9, 3, '', '\\x02', 4, 1)",
+    "INSERT INTO memberships (member_id, group_id, organisation_id, role, created_at) VALUES (9, 10, 11, 5, 1)",
+    "INSERT INTO signing_keys (kid, purpose, slot, algorithm, public_key, sealed, wrapped_by, created_at, active_from) \
+     VALUES ('k', 1, 1, 'ES256', '\\x03', '\\x04', 'own', 1, 1)",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_copied_and_numbered_on() {
+    let server = Postgres::shared().unwrap();
+    let urls = [(); 2].map(|()| server.create_database().unwrap());
+    let [source, target] = urls.each_ref().map(|url| url.rsplit('/').next().unwrap());
+    let from = Catalog::open_postgres(&urls[0], 2).await.unwrap();
+    let to = Catalog::open_postgres(&urls[1], 2).await.unwrap();
+    for rows in ACCOUNTS {
+        server.psql(source, rows).unwrap();
+    }
+    let snapshot = from.snapshot().await.unwrap();
+    let figures = snapshot.figures().await.unwrap();
+    to.begin_copy("store", &figures).await.unwrap();
+    to.copy_rows(&snapshot, &|_: &str, _: u64| ())
+        .await
+        .unwrap();
+    snapshot.close().await.unwrap();
+    assert_eq!(schema_status(&urls[1]).await.unwrap().release, 3);
+    to.end_copy().await.unwrap();
+    assert_eq!(schema_status(&urls[1]).await.unwrap().release, 4);
+    let ask = |query: &str| server.psql(target, query).unwrap().trim().to_owned();
+    assert_eq!(ask("SELECT id FROM credentials"), "4");
+    ask("INSERT INTO principals (kind, name, created_at) VALUES (1, 'bob', 1)");
+    assert_eq!(ask("SELECT MAX(id) FROM principals"), "1301");
+    // The same goes for every table whose rows the database numbers.
+    for table in COPIED.iter().filter(|table| table.numbered) {
+        let (name, id) = (table.name, table.columns[0].name);
+        let sequence = ask(&format!("SELECT pg_get_serial_sequence('{name}', '{id}')"));
+        assert!(!sequence.is_empty(), "{name}");
+    }
 }

@@ -1,6 +1,8 @@
 //! The same promises on a real PostgreSQL, and those that only several processes can break.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../it/accounts.rs"]
+mod accounts;
 #[path = "../it/bucket.rs"]
 mod bucket;
 #[path = "../it/cache.rs"]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::{
     gate::{Gate, alone, run, together},
     world::{
-        LARGE, WHO, append, begin, body, collect, content, finish, folder, name, no_grace, open,
+        LARGE, Leave, append, begin, body, collect, content, finish, folder, name, no_grace, open,
         pull, push, received, slow_body, tag,
     },
 };
@@ -45,20 +45,21 @@ async fn put(
         r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[],"annotations":{{"n":"{number}"}}}}"#
     );
     let request = ManifestRequest {
-        repository: name("a/b"),
         reference: Reference::Tag(tag("v")),
         tags: Vec::new(),
         content_type: Some(media_type.to_owned()),
         precondition,
         body: Bytes::from(text),
     };
-    let done = registry.put_manifest(&WHO, request).await?;
+    let done = registry.pushes("a/b").await.put_manifest(request).await?;
     Ok(done.digest)
 }
 
 async fn stands_at(registry: &Registry) -> Option<Digest> {
     let found = registry
-        .resolve(&WHO, &name("a/b"), &Reference::Tag(tag("v")))
+        .reads("a/b")
+        .await
+        .resolve(&Reference::Tag(tag("v")))
         .await;
     found.ok().map(|manifest| manifest.digest)
 }
@@ -192,7 +193,11 @@ fn a_writer_that_was_overtaken_writes_on_and_harms_nothing() {
         let (other, session) = (pair.one.clone(), id.clone());
         let late = tokio::spawn(async move {
             let (repository, chunk) = (name("a/b"), Chunk::default());
-            other.append(&repository, &session, chunk, slow).await
+            other
+                .pushes(repository.as_str())
+                .await
+                .append(&session, chunk, slow)
+                .await
         });
         piece.send(content(666, PIECE)).unwrap();
         let row = async || pair.one.catalog().take_up_upload(&name("a/b"), &id).await;
@@ -217,7 +222,9 @@ fn a_writer_that_was_overtaken_writes_on_and_harms_nothing() {
         let closing = tokio::spawn(async move {
             let (repository, chunk) = (name("a/b"), Chunk::default());
             other
-                .finish_upload(&repository, &session, digest, chunk, rest)
+                .pushes(repository.as_str())
+                .await
+                .finish_upload(&session, digest, chunk, rest)
                 .await
         });
         for number in 2..6 {
@@ -261,7 +268,9 @@ fn a_session_cancelled_after_a_take_over_leaves_no_file() {
         };
         let odd = pair
             .two
-            .append(&name("a/b"), &id, chunk, body(bytes.slice(LARGE..)))
+            .pushes("a/b")
+            .await
+            .append(&id, chunk, body(bytes.slice(LARGE..)))
             .await;
         assert!(
             matches!(odd, Err(RegistryError::SizeDiffers { .. })),
@@ -271,7 +280,12 @@ fn a_session_cancelled_after_a_take_over_leaves_no_file() {
             .await
             .unwrap();
         assert_eq!(objects(&pair), 1);
-        pair.two.cancel_upload(&name("a/b"), &id).await.unwrap();
+        pair.two
+            .pushes("a/b")
+            .await
+            .cancel_upload(&id)
+            .await
+            .unwrap();
         while objects(&pair) > 0 {
             collect(&pair.one).await;
         }
@@ -294,12 +308,19 @@ fn what_one_acknowledged_the_other_serves_at_once() {
             assert_eq!(stands_at(writer).await, Some(digest));
             let blob = push(writer, "a/b", &content(number, 20)).await.unwrap();
             assert!(pull(reader, "a/b", &blob).await.is_some());
-            writer.delete_blob(&name("a/b"), &blob).await.unwrap();
+            writer
+                .deletes("a/b")
+                .await
+                .delete_blob(&blob)
+                .await
+                .unwrap();
             assert_eq!(pull(reader, "a/b", &blob).await, None);
         }
         let reference = Reference::Tag(tag("v"));
         pair.one
-            .delete_manifest(&WHO, &name("a/b"), &reference, Precondition::None)
+            .deletes("a/b")
+            .await
+            .delete_manifest(&reference, Precondition::None)
             .await
             .unwrap();
         assert_eq!(stands_at(&pair.two).await, None);

@@ -14,14 +14,15 @@ fn database() -> (&'static Postgres, String, String) {
 async fn an_empty_database_is_migrated_once() {
     let (_, url, _) = database();
     let before = schema_status(&url).await.unwrap();
-    assert_eq!((before.release, before.pending.len()), (0, 2));
+    assert_eq!((before.release, before.pending.len()), (0, 3));
     // Three processes start at the same time.
     let starts = (0..3).map(|_| Catalog::open_postgres(&url, 2));
     for opened in futures_util::future::join_all(starts).await {
         opened.unwrap();
     }
     let after = schema_status(&url).await.unwrap();
-    assert_eq!(after.release, after.known);
+    // The newest release is that of a database with accounts.
+    assert_eq!((after.release, after.known), (3, 4));
     assert!(after.pending.is_empty() && after.unknown.is_empty());
     assert_eq!(schema_up(&url).await.unwrap(), after);
 }
@@ -29,59 +30,109 @@ async fn an_empty_database_is_migrated_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_one_release_newer_is_used_as_it_is() {
     let (server, url, name) = database();
-    let known = schema_up(&url).await.unwrap().known;
+    schema_up(&url).await.unwrap();
     let migrated = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_of_the_next_release', 0)";
     server.psql(&name, migrated).unwrap();
     let released = |release: i64| {
         format!("UPDATE settings SET value = '{release}' WHERE name = 'schema-release'")
     };
-    server.psql(&name, &released(known + 1)).unwrap();
+    server.psql(&name, &released(5)).unwrap();
     let catalog = Catalog::open_postgres(&url, 2).await.unwrap();
     assert_eq!(
         catalog.setting("colour", "green".into()).await.unwrap(),
         "green"
     );
 
-    server.psql(&name, &released(known + 2)).unwrap();
+    server.psql(&name, &released(6)).unwrap();
     let refusal = Catalog::open_postgres(&url, 2)
         .await
         .err()
         .unwrap()
         .to_string();
     assert!(refusal.contains("run a newer version"), "{refusal}");
-    let kept = server
-        .psql(
-            &name,
-            "SELECT value FROM settings WHERE name = 'schema-release'",
-        )
-        .unwrap();
-    assert_eq!(kept.trim(), (known + 2).to_string());
+    assert_eq!(noted(server, &name), "6");
+}
+
+/// The release that a database notes.
+fn noted(server: &Postgres, database: &str) -> String {
+    let query = "SELECT value FROM settings WHERE name = 'schema-release'";
+    server.psql(database, query).unwrap().trim().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_of_the_release_before_is_brought_up() {
+async fn a_database_with_accounts_stays_one() {
+    let (server, url, name) = database();
+    schema_up(&url).await.unwrap();
+    let accounts = "UPDATE settings SET value = '4' WHERE name = 'schema-release'";
+    server.psql(&name, accounts).unwrap();
+    let status = schema_up(&url).await.unwrap();
+    assert_eq!((status.release, status.is_usable()), (4, true));
+    Catalog::open_postgres(&url, 2).await.unwrap();
+    assert_eq!(noted(server, &name), "4");
+}
+
+/// Takes away what the third release added.
+const WITHOUT_ACCOUNTS: [&str; 4] = [
+    "ALTER TABLE namespaces DROP COLUMN owner_id",
+    "ALTER TABLE repositories DROP COLUMN visibility",
+    "DROP INDEX repositories_namespace",
+    "DROP TABLE credentials, memberships, grants, namespace_settings, signing_keys, principals",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_the_second_release_is_brought_up() {
+    let (server, url, name) = database();
+    schema_up(&url).await.unwrap();
+    for undo in WITHOUT_ACCOUNTS.into_iter().chain([
+        "UPDATE settings SET value = '2' WHERE name = 'schema-release'",
+        "DELETE FROM seaql_migrations WHERE version = 'm0003_accounts'",
+        "INSERT INTO namespaces (id, name, created_at) VALUES (7, 'a', 1)",
+        "INSERT INTO repositories (namespace_id, name, created_at, listed) VALUES (7, 'a/b', 1, TRUE)",
+    ]) {
+        server.psql(&name, undo).unwrap();
+    }
+    let before = schema_status(&url).await.unwrap();
+    assert_eq!(
+        (before.release, before.pending.as_slice()),
+        (2, &["m0003_accounts".to_owned()][..])
+    );
+    let after = schema_up(&url).await.unwrap();
+    assert_eq!((after.release, after.pending.len()), (3, 0));
+    let catalog = Catalog::open_postgres(&url, 2).await.unwrap();
+    assert_eq!(catalog.repositories("", 9).await.unwrap(), ["a/b"]);
+    // A process of the release before goes on writing beside the new one.
+    for row in [
+        "INSERT INTO namespaces (id, name, created_at) VALUES (8, 'c', 1)",
+        "INSERT INTO repositories (namespace_id, name, created_at, listed) VALUES (8, 'c/d', 1, TRUE)",
+    ] {
+        server.psql(&name, row).unwrap();
+    }
+    let private = "SELECT COUNT(*) FROM repositories WHERE visibility = 1";
+    assert_eq!(server.psql(&name, private).unwrap().trim(), "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_the_first_release_is_brought_up() {
     let (server, url, name) = database();
     schema_up(&url).await.unwrap();
     // What the first release's database lacks.
-    for undo in [
+    for undo in WITHOUT_ACCOUNTS.into_iter().chain([
         "DROP TABLE upload_tails, leases, replicas",
         "ALTER TABLE uploads DROP COLUMN holder, DROP COLUMN heartbeat_at, DROP COLUMN unsent",
         "ALTER TABLE doomed_objects DROP COLUMN store_state, DROP COLUMN unfinished",
         "ALTER TABLE repositories DROP COLUMN listed",
         "DROP INDEX blobs_storage_key, doomed_objects_due, manifests_subject, uploads_open, tag_history_moved, removed_manifests_removed",
         "DELETE FROM settings",
-        "DELETE FROM seaql_migrations WHERE version = 'm0002_replicas'",
+        "DELETE FROM seaql_migrations WHERE version <> 'm0001_core'",
         "INSERT INTO uploads (id, repository, principal, epoch, received, hash_state, created_at, updated_at) VALUES ('u', 'a/b', 'me', 0, 0, '', 0, 0)",
-    ] {
+    ]) {
         server.psql(&name, undo).unwrap();
     }
     let before = schema_status(&url).await.unwrap();
-    assert_eq!(
-        (before.release, before.pending.as_slice()),
-        (1, &["m0002_replicas".to_owned()][..])
-    );
+    let both = ["m0002_replicas".to_owned(), "m0003_accounts".to_owned()];
+    assert_eq!((before.release, before.pending.as_slice()), (1, &both[..]));
     let after = schema_up(&url).await.unwrap();
-    assert_eq!(after.release, after.known);
+    assert_eq!((after.release, after.pending.len()), (3, 0));
     // A process of the release before goes on writing beside the new one.
     server
         .psql(

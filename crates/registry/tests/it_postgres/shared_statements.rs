@@ -7,7 +7,7 @@ use granary_testbed::Postgres;
 
 use crate::{
     gate::{run, together},
-    world::{WHO, folder, image, name, no_grace, put, tag},
+    world::{Leave, folder, image, no_grace, put, tag},
 };
 
 /// More than one statement answers, and more than waits while one runs.
@@ -26,7 +26,7 @@ async fn registry(folder: &std::path::Path) -> (Registry, String) {
 
 async fn pulled(registry: &Registry, repository: &str, name_of_tag: &str) -> Option<Digest> {
     let reference = Reference::Tag(tag(name_of_tag));
-    match registry.resolve(&WHO, &name(repository), &reference).await {
+    match registry.reads(repository).await.resolve(&reference).await {
         Ok(found) => Some(found.digest),
         Err(RegistryError::ManifestUnknown(_) | RegistryError::NameUnknown(_)) => None,
         Err(error) => panic!("{error}"),

@@ -21,7 +21,9 @@ use super::{
 };
 use crate::{
     gate::{Gate, alone, run, together},
-    world::{LARGE, collect, content, folder, image, is_postgres, name, no_grace, pull, push, put},
+    world::{
+        LARGE, Leave, collect, content, folder, image, is_postgres, no_grace, pull, push, put,
+    },
 };
 
 fn kind() -> Kind {
@@ -94,6 +96,34 @@ fn a_backup_is_restored_into_either_kind() {
 }
 
 #[test]
+fn accounts_keep_processes_that_know_none_from_a_backup_too() {
+    let _unset = together();
+    run(async {
+        let site = Site::new(kind());
+        let registry = site.opened().await;
+        let (without, with) = (folder(), folder());
+        let silent = Progress::silent();
+        registry.back_up(without.path(), &silent).await.unwrap();
+        // What the first account leaves behind.
+        let accounts = registry.catalog().setting("accounts", "true".to_owned());
+        accounts.await.unwrap();
+        registry.back_up(with.path(), &silent).await.unwrap();
+        for (backup, release) in [(without, 3), (with, 4)] {
+            let target = Site::new(kind());
+            target.catalog().await.close().await;
+            assert_eq!(target.release().await, 3);
+            assert!(restored(backup.path(), &target).await.unwrap().is_whole());
+            assert_eq!(target.release().await, release);
+            let itself = Site {
+                folder: Arc::new(backup),
+                url: None,
+            };
+            assert_eq!(itself.release().await, release);
+        }
+    });
+}
+
+#[test]
 fn the_next_backup_copies_and_removes_what_changed() {
     let _unset = together();
     run(async {
@@ -116,7 +146,9 @@ fn the_next_backup_copies_and_removes_what_changed() {
             put(&registry, "a/b", "keep", &body).await.unwrap();
         }
         registry
-            .delete_blob(&name("a/b"), &digests[0])
+            .deletes("a/b")
+            .await
+            .delete_blob(&digests[0])
             .await
             .unwrap();
         for _ in 0..4 {
@@ -198,7 +230,12 @@ fn a_hold_keeps_objects_and_not_rows() {
             }
             assert_eq!(objects, expected);
         };
-        registry.delete_blob(&name("a/b"), &digest).await.unwrap();
+        registry
+            .deletes("a/b")
+            .await
+            .delete_blob(&digest)
+            .await
+            .unwrap();
         settle(0).await;
         assert_eq!(pull(&registry, "a/b", &digest).await, None);
         assert_eq!(catalog.explain(&digest).await.unwrap().blob, None);
@@ -213,7 +250,12 @@ fn a_hold_keeps_objects_and_not_rows() {
         let digest = push(&registry, "a/b", &content(2, LARGE)).await.unwrap();
         assert!(catalog.hold("dead", Duration::ZERO).await.unwrap());
         tokio::time::sleep(Duration::from_millis(5)).await;
-        registry.delete_blob(&name("a/b"), &digest).await.unwrap();
+        registry
+            .deletes("a/b")
+            .await
+            .delete_blob(&digest)
+            .await
+            .unwrap();
         settle(1).await;
         assert!(!catalog.hold("dead", Duration::ZERO).await.unwrap());
     });
@@ -239,7 +281,12 @@ fn what_goes_while_a_backup_is_made_is_in_it() {
             tokio::spawn(async move { making.back_up(&to, &Progress::silent()).await.unwrap() });
         gate.reached().await;
         for digest in &digests {
-            registry.delete_blob(&name("a/b"), digest).await.unwrap();
+            registry
+                .deletes("a/b")
+                .await
+                .delete_blob(digest)
+                .await
+                .unwrap();
         }
         for _ in 0..4 {
             assert_eq!(collect(&registry).await.objects, 0);
@@ -278,9 +325,10 @@ async fn use_it(registry: Registry, worker: usize, stop: Arc<AtomicBool>) -> usi
         {
             let reference = granary_oci::Reference::Digest(put.digest);
             let none = granary_registry::Precondition::None;
-            let who = &crate::world::WHO;
             registry
-                .delete_manifest(who, &name(&repository), &reference, none)
+                .deletes(&repository)
+                .await
+                .delete_manifest(&reference, none)
                 .await
                 .ok();
         }

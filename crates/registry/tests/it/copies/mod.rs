@@ -7,7 +7,7 @@ mod whole;
 use std::{path::Path, sync::Arc};
 
 use granary_blobs::{BlobStore, FileStore};
-use granary_catalog::Catalog;
+use granary_catalog::{Catalog, schema_status};
 use granary_registry::{
     CopyError, CopyOptions, CopyReport, Progress, Registry, Rules, Side, copy_installation,
 };
@@ -78,6 +78,13 @@ impl Site {
     /// Opens it after a copy.
     async fn opened(&self) -> Registry {
         self.registry(no_grace()).await
+    }
+
+    /// The schema release that its database notes.
+    async fn release(&self) -> i64 {
+        let file = format!("sqlite://{}", self.path().join("granary.db").display());
+        let url = self.url.as_ref().unwrap_or(&file);
+        schema_status(url).await.unwrap().release
     }
 
     /// The file of an object.

@@ -6,7 +6,7 @@ use granary_oci::{Digest, Reference};
 use granary_registry::{ManifestRequest, Precondition, ReferrerFilter, Registry, RegistryError};
 
 use crate::world::{
-    LARGE, WHO, append, begin, collect, content, image, name, push, put, read, resolve, tag,
+    LARGE, Leave, WHO, append, begin, collect, content, image, name, push, put, read, resolve, tag,
 };
 use granary_oci::ByteRange;
 
@@ -43,7 +43,12 @@ pub(super) async fn fill(registry: &Registry, images: usize) -> Filled {
     }
     let layer = layer.unwrap();
     let other = name("other/place");
-    registry.mount(&WHO, &other, None, &layer).await.unwrap();
+    registry
+        .pushes(other.as_str())
+        .await
+        .mount(None, &layer)
+        .await
+        .unwrap();
     // A name that needs every byte of its order.
     put(registry, "team/app", "Z", &image(&[])).await.unwrap();
     put(registry, "team/app", "_a", &image(&[])).await.unwrap();
@@ -86,20 +91,26 @@ async fn refer(registry: &Registry, repository: &str, subject: &Bytes, number: u
     );
     let body = Bytes::from(body);
     let request = ManifestRequest {
-        repository: name(repository),
         reference: Reference::Digest(Digest::sha256(&body)),
         tags: Vec::new(),
         content_type: Some(media_type.to_owned()),
         precondition: Precondition::None,
         body,
     };
-    registry.put_manifest(&WHO, request).await.unwrap();
+    registry
+        .pushes(repository)
+        .await
+        .put_manifest(request)
+        .await
+        .unwrap();
 }
 
 async fn delete(registry: &Registry, repository: &str, reference: &str) {
     let reference: Reference = reference.parse().unwrap();
     registry
-        .delete_manifest(&WHO, &name(repository), &reference, Precondition::None)
+        .deletes(repository)
+        .await
+        .delete_manifest(&reference, Precondition::None)
         .await
         .unwrap();
 }
@@ -109,18 +120,25 @@ pub(super) async fn portrait(registry: &Registry, times: &[i64]) -> Vec<String> 
     let mut lines = Vec::new();
     let (mut last, mut repositories) = (String::new(), Vec::new());
     loop {
-        let page = registry.repositories(&last, 2).await.unwrap();
+        let page = registry.repositories(&WHO, &last, 2).await.unwrap();
         let Some(end) = page.last() else { break };
         last.clone_from(end);
         repositories.extend(page);
     }
     for repository in repositories {
-        let tags = registry.tags(&name(&repository), "", 10_000).await.unwrap();
+        let tags = registry
+            .reads(&repository)
+            .await
+            .tags("", 10_000)
+            .await
+            .unwrap();
         lines.push(format!("repository {repository}: {tags:?}"));
         for text in tags.iter().map(String::as_str).chain(["v0", "gone"]) {
             for time in times {
                 let then = registry
-                    .resolve_at(&name(&repository), &tag(text), *time)
+                    .reads(&repository)
+                    .await
+                    .resolve_at(&tag(text), *time)
                     .await;
                 let then = match then {
                     Ok(manifest) => manifest.digest.to_string(),
@@ -134,7 +152,9 @@ pub(super) async fn portrait(registry: &Registry, times: &[i64]) -> Vec<String> 
             lines.push(format!("{repository}:{text} is {manifest:?}"));
             let filter = ReferrerFilter::default();
             let referrers = registry
-                .referrers(&name(&repository), &manifest.digest, &filter)
+                .reads(&repository)
+                .await
+                .referrers(&manifest.digest, &filter)
                 .await
                 .unwrap();
             lines.push(format!("about {repository}:{text}: {referrers:?}"));
@@ -182,13 +202,19 @@ pub(super) async fn assert_complete(registry: &Registry) -> usize {
         assert_eq!(item.digest.algorithm().digest(&bytes), item.digest);
         checked += 1;
     }
-    for repository in registry.repositories("", 10_000).await.unwrap() {
-        for text in registry.tags(&name(&repository), "", 10_000).await.unwrap() {
+    for repository in registry.repositories(&WHO, "", 10_000).await.unwrap() {
+        for text in registry
+            .reads(&repository)
+            .await
+            .tags("", 10_000)
+            .await
+            .unwrap()
+        {
             let manifest = resolve(registry, &repository, &text).await.unwrap();
             let json: serde_json::Value = serde_json::from_slice(&manifest.payload).unwrap();
             for layer in json["layers"].as_array().into_iter().flatten() {
                 let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
-                let found = registry.blob(&name(&repository), &digest).await;
+                let found = registry.reads(&repository).await.blob(&digest).await;
                 assert!(
                     found.is_ok(),
                     "{repository}:{text} lacks {digest}: {found:?}"
@@ -211,6 +237,6 @@ pub(super) async fn key_of(registry: &Registry, digest: &Digest) -> String {
 
 /// The session is not known.
 pub(super) async fn assert_withdrawn(registry: &Registry, session: &str) {
-    let status = registry.upload_status(&name("a/b"), session).await;
+    let status = registry.pushes("a/b").await.upload_status(session).await;
     assert!(matches!(status, Err(RegistryError::UploadUnknown(_))));
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bucket::{Bucket, everywhere, minio},
     gate::together,
-    world::{catalog, collect, content, folder, name, no_grace, pull, read, resolve},
+    world::{Leave, catalog, collect, content, folder, no_grace, pull, read, resolve},
 };
 
 const SILENT: fn() -> Progress = Progress::silent;
@@ -104,11 +104,21 @@ async fn objects_are_served_where_they_lie() {
         assert_eq!(bucket.store().await.list(None, 10).await.unwrap(), []);
         let place = installation.foreign(&shared()).await;
         assert_eq!(place, Some(bucket.key(&data(&shared()))));
-        let blob = registry.blob(&name("alpine"), &shared()).await.unwrap();
+        let blob = registry
+            .reads("alpine")
+            .await
+            .blob(&shared())
+            .await
+            .unwrap();
         let range = ByteRange { first: 5, last: 9 };
         let part = read(registry, &shared(), &blob, range).await;
         assert_eq!(part, content(9, 100_000)[5..10]);
-        let link = registry.blob_link(&name("alpine"), &blob).await.unwrap();
+        let link = registry
+            .reads("alpine")
+            .await
+            .blob_link(&blob)
+            .await
+            .unwrap();
         let link = link.unwrap();
         assert!(link.contains(&bucket.key(&data(&shared()))), "{link}");
         let scrubbed = registry.scrub(u64::MAX, &SILENT()).await.unwrap();
@@ -171,9 +181,21 @@ async fn a_damaged_object_is_quarantined_until_it_is_good_again() {
     assert_whole(registry, &tags).await;
     // Missing: the first read finds it out.
     bucket.remove(&path).await;
-    let blob = registry.blob(&name("alpine"), &shared()).await.unwrap();
+    let blob = registry
+        .reads("alpine")
+        .await
+        .blob(&shared())
+        .await
+        .unwrap();
     let range = ByteRange { first: 0, last: 9 };
-    assert!(registry.read_blob(&shared(), &blob, range).await.is_err());
+    assert!(
+        registry
+            .reads("alpine")
+            .await
+            .read_blob(&shared(), &blob, range)
+            .await
+            .is_err()
+    );
     assert_eq!(pull(registry, "alpine", &shared()).await, None);
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     bucket,
     gate::{Gate, alone, together},
-    world::{World, collect, content, name, no_grace, pull, read, resolve},
+    world::{Leave, World, collect, content, no_grace, pull, read, resolve},
 };
 
 async fn import_in_place(world: &World, source: impl Into<Place>) -> ImportReport {
@@ -56,7 +56,9 @@ async fn files_get_a_second_name_and_are_served() {
     assert_eq!(whole, Some(content(9, 100_000)));
     let blob = world
         .registry
-        .blob(&name("old/alpine"), &shared)
+        .reads("old/alpine")
+        .await
+        .blob(&shared)
         .await
         .unwrap();
     let range = ByteRange { first: 5, last: 9 };

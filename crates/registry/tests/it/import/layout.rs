@@ -12,7 +12,7 @@ use super::source::{
 };
 use crate::{
     gate::together,
-    world::{World, collect, content, name, no_grace, pull, push, resolve},
+    world::{Leave, World, collect, content, no_grace, pull, push, resolve},
 };
 
 /// A layout with a nested index, a referrer, a sha512 layer and tags.
@@ -89,7 +89,9 @@ async fn check_whole(registry: &Registry, path: &Path) {
     }
     let subject = Image::new(1).digest();
     let page = registry
-        .referrers(&name("team/app"), &subject, &ReferrerFilter::default())
+        .reads("team/app")
+        .await
+        .referrers(&subject, &ReferrerFilter::default())
         .await
         .unwrap();
     assert_eq!(page.descriptors.len(), 1);
@@ -179,7 +181,13 @@ async fn names_in_the_list_become_tags() {
             (Kind::Manifest, "md5:d41d8cd98f00b204e9800998ecf8427e"),
         ]
     );
-    let tags = world.registry.tags(&name("app"), "", 10).await.unwrap();
+    let tags = world
+        .registry
+        .reads("app")
+        .await
+        .tags("", 10)
+        .await
+        .unwrap();
     assert_eq!(tags, ["good", "z"]);
     assert_eq!(
         resolve(&world.registry, "app", "good")

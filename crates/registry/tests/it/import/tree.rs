@@ -8,7 +8,7 @@ use granary_registry::{Kind, ReferrerFilter, SourceKind, recognise};
 use super::source::{IMAGE, Image, Tree, descriptor, import, index, referrer, try_import};
 use crate::{
     gate::together,
-    world::{World, collect, content, name, no_grace, pull, put, resolve},
+    world::{Leave, WHO, World, collect, content, no_grace, pull, put, resolve},
 };
 
 /// Repositories that share a layer, an index of two images, a referrer of one of them, and names of several parts.
@@ -80,7 +80,9 @@ async fn a_whole_tree_comes_whole() {
     assert_eq!(pull(registry, "multi", &shared).await, None);
     let subject = Image::new(10).digest();
     let page = registry
-        .referrers(&name("multi"), &subject, &ReferrerFilter::default())
+        .reads("multi")
+        .await
+        .referrers(&subject, &ReferrerFilter::default())
         .await
         .unwrap();
     assert_eq!(page.descriptors.len(), 1);
@@ -152,7 +154,7 @@ async fn a_dry_run_stores_nothing_and_says_what_would_come() {
     assert!(
         world
             .registry
-            .repositories("", 10)
+            .repositories(&WHO, "", 10)
             .await
             .unwrap()
             .is_empty()

@@ -6,7 +6,7 @@ use granary_registry::{ReferrerFilter, RegistryError};
 use serde_json::Value;
 
 use super::play::{Play, REPOSITORIES, TAGS, TYPES};
-use crate::world::{WHO, name, pull, read, resolve, tag};
+use crate::world::{Leave, WHO, pull, read, resolve, tag};
 
 impl Play {
     pub(super) async fn compare_everything(&mut self) {
@@ -19,7 +19,7 @@ impl Play {
             .filter(|(_, known)| !known.manifests.is_empty())
             .map(|(name, _)| *name)
             .collect();
-        let listed = self.registry.repositories("", 100).await.unwrap();
+        let listed = self.registry.repositories(&WHO, "", 100).await.unwrap();
         assert_eq!(listed, with_manifests);
     }
 
@@ -69,7 +69,7 @@ impl Play {
     async fn compare_tags(&mut self, repository: &'static str) {
         let known = self.of(repository);
         let (created, expected) = (known.created, known.tags.clone());
-        match self.registry.tags(&name(repository), "", 100).await {
+        match self.registry.reads(repository).await.tags("", 100).await {
             // The model's order is bytewise.
             Ok(found) => assert!(
                 created && found.iter().eq(expected.keys()),
@@ -102,7 +102,9 @@ impl Play {
         };
         let page = self
             .registry
-            .referrers(&name(repository), subject, &filter)
+            .reads(repository)
+            .await
+            .referrers(subject, &filter)
             .await
             .unwrap();
         assert_eq!(page.next, None);
@@ -142,7 +144,9 @@ impl Play {
             .map(|digest| (digest, known.manifests.contains_key(&digest)));
         match self
             .registry
-            .resolve_at(&name(repository), &tag(which), time)
+            .reads(repository)
+            .await
+            .resolve_at(&tag(which), time)
             .await
         {
             Ok(found) => assert_eq!(expected, Some((found.digest, true))),
@@ -165,7 +169,9 @@ impl Play {
         let there = self.of(repository).blobs.contains(&digest);
         match self
             .registry
-            .check_blob(&WHO, &name(repository), &digest)
+            .reads(repository)
+            .await
+            .check_blob(&digest)
             .await
         {
             Ok(blob) => assert!(
@@ -191,7 +197,9 @@ impl Play {
         let (first, last) = (one.min(other), one.max(other));
         let blob = self
             .registry
-            .blob(&name(repository), &digest)
+            .reads(repository)
+            .await
+            .blob(&digest)
             .await
             .unwrap();
         let range = granary_oci::ByteRange {

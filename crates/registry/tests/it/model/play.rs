@@ -19,7 +19,7 @@ use super::{
     Dice,
     oracle::{Put, Removed, Repository},
 };
-use crate::world::{WHO, append, begin, body, content, finish, name, open, push, tag};
+use crate::world::{Leave, append, begin, body, content, finish, name, open, push, tag};
 
 pub(super) const REPOSITORIES: [&str; 3] = ["a", "a/b", "z/y/x"];
 pub(super) const TAGS: [&str; 5] = ["1.0", "1.1", "latest", "_", "A"];
@@ -149,13 +149,9 @@ impl Play {
             let other = Digest::sha256(b"something else");
             let refused = self
                 .registry
-                .push_blob(
-                    &name(repository),
-                    &WHO,
-                    other,
-                    Some(bytes.len() as u64),
-                    body(bytes),
-                )
+                .pushes(repository)
+                .await
+                .push_blob(other, Some(bytes.len() as u64), body(bytes))
                 .await;
             assert!(matches!(refused, Err(RegistryError::DigestDiffers { .. })));
             return;
@@ -163,7 +159,9 @@ impl Play {
         if self.dice.chance(20) {
             // Of unknown length.
             self.registry
-                .push_blob(&name(repository), &WHO, digest, None, body(bytes))
+                .pushes(repository)
+                .await
+                .push_blob(digest, None, body(bytes))
                 .await
                 .unwrap();
         } else {
@@ -203,7 +201,9 @@ impl Play {
                 self.note(format!("cancel {id}"));
                 return self
                     .registry
-                    .cancel_upload(&name(repository), &id)
+                    .pushes(repository)
+                    .await
+                    .cancel_upload(&id)
                     .await
                     .unwrap();
             }
@@ -211,7 +211,9 @@ impl Play {
         }
         let status = self
             .registry
-            .upload_status(&name(repository), &id)
+            .pushes(repository)
+            .await
+            .upload_status(&id)
             .await
             .unwrap();
         assert_eq!(status.received, sent.len() as u64);
@@ -224,7 +226,9 @@ impl Play {
         let digest = Digest::sha256(&whole);
         self.note(format!("finish {id} as {digest}"));
         self.registry
-            .finish_upload(&name(repository), id, digest, Chunk::default(), body(last))
+            .pushes(repository)
+            .await
+            .finish_upload(id, digest, Chunk::default(), body(last))
             .await
             .unwrap();
         self.of(repository).add_blob(digest);
@@ -243,7 +247,9 @@ impl Play {
         let source = from.map(name);
         let mounted = self
             .registry
-            .mount(&WHO, &name(repository), source.as_ref(), &digest)
+            .pushes(repository)
+            .await
+            .mount(source.as_ref(), &digest)
             .await
             .unwrap();
         let there = self
@@ -353,14 +359,19 @@ impl Play {
         let before = self.repositories.get(repository).unwrap_or(&empty);
         let expected = before.check(&parsed, &tags, precondition, sparse);
         let request = ManifestRequest {
-            repository: name(repository),
             reference,
             tags: more,
             content_type: None,
             precondition,
             body: body.clone(),
         };
-        let found = match self.registry.put_manifest(&WHO, request).await {
+        let found = match self
+            .registry
+            .pushes(repository)
+            .await
+            .put_manifest(request)
+            .await
+        {
             Ok(stored) => {
                 assert_eq!((stored.digest, stored.subject), (digest, parsed.subject));
                 Put::Stored
@@ -388,7 +399,9 @@ impl Play {
         let reference = Reference::Tag(tag(which));
         let answer = self
             .registry
-            .delete_manifest(&WHO, &name(repository), &reference, precondition)
+            .deletes(repository)
+            .await
+            .delete_manifest(&reference, precondition)
             .await;
         let found = removed(answer);
         let mut expected = self
@@ -410,7 +423,9 @@ impl Play {
         let reference = Reference::Digest(digest);
         let answer = self
             .registry
-            .delete_manifest(&WHO, &name(repository), &reference, Precondition::None)
+            .deletes(repository)
+            .await
+            .delete_manifest(&reference, Precondition::None)
             .await;
         let expected = self.of(repository).delete_manifest(&digest, dialect::now());
         assert_eq!(removed(answer), expected);
@@ -419,7 +434,13 @@ impl Play {
     async fn delete_blob(&mut self, repository: &'static str) {
         let digest = Digest::sha256(&self.blob());
         self.note(format!("delete blob {repository} {digest}"));
-        let found = removed(self.registry.delete_blob(&name(repository), &digest).await);
+        let found = removed(
+            self.registry
+                .deletes(repository)
+                .await
+                .delete_blob(&digest)
+                .await,
+        );
         assert_eq!(found, self.of(repository).delete_blob(&digest));
     }
 

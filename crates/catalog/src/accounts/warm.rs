@@ -1,0 +1,133 @@
+//! Rights that were read before and still hold.
+//!
+//! Whatever rights depend on, each change of it counts up one number in the same transaction: the generation, which is the
+//! value of the setting that says that there are accounts. Rights that were read at the same generation still hold. It is
+//! asked for anew for each request; on PostgreSQL by a statement that all requests share which wait for it (decision 8), on
+//! SQLite the writer of this process knows it.
+
+use std::sync::Arc;
+
+use granary_access::{CredentialId, PrincipalId};
+use granary_oci::RepositoryName;
+use moka::sync::Cache as Map;
+use sea_orm::FromQueryResult;
+
+use super::rights::RightsNow;
+use crate::{
+    CatalogError,
+    cache::Touched,
+    dialect,
+    memory::Memory,
+    sql::{self, Reads},
+    together::{Question, Together},
+    writer::Write,
+};
+
+/// Rights kept, each of about half a KiB.
+const KEPT: u64 = 50_000;
+
+/// Whose rights, and where.
+type Key = (Option<(PrincipalId, CredentialId)>, Option<RepositoryName>);
+
+pub(crate) struct WarmRights {
+    kept: Map<Key, Arc<Warm>>,
+    /// Where other processes change rights as well.
+    generations: Option<Together<Generation>>,
+}
+
+/// Rights, and how long they hold.
+pub(super) struct Warm {
+    pub(super) read: RightsNow,
+    /// The generation they are of.
+    pub(super) generation: i64,
+    /// When the credential expires.
+    pub(super) until: Option<i64>,
+}
+
+/// The question for the generation.
+#[derive(PartialEq)]
+struct Generation;
+
+#[derive(Clone, FromQueryResult)]
+struct GenerationRow {
+    generation: Option<i64>,
+    now: i64,
+}
+
+impl Generation {
+    async fn read(reads: &Reads) -> Result<GenerationRow, CatalogError> {
+        let query = format!(
+            "SELECT {GENERATION} AS generation, {} AS now",
+            reads.dialect.clock()
+        );
+        let row = reads.one(&query, []).await?;
+        row.ok_or_else(|| CatalogError::damaged("settings", "no row came"))
+    }
+}
+
+/// The generation, as an expression; nothing without accounts.
+pub(super) const GENERATION: &str =
+    "(SELECT CAST(value AS bigint) FROM settings WHERE name = 'accounts')";
+
+impl Question for Generation {
+    type Answer = GenerationRow;
+
+    async fn ask(reads: &Reads, questions: &[Self]) -> Result<Vec<GenerationRow>, CatalogError> {
+        let row = Self::read(reads).await?;
+        Ok(vec![row; questions.len()])
+    }
+}
+
+impl WarmRights {
+    /// `shared` is what to ask, where other processes change rights as well.
+    pub(crate) fn new(shared: Option<&Reads>) -> Self {
+        Self {
+            kept: Map::new(KEPT),
+            // One statement at a time is enough: it answers everybody who waits.
+            generations: shared.map(|reads| Together::new(reads.clone(), 1)),
+        }
+    }
+
+    /// What is known of these rights, if it holds by a look that is made now.
+    pub(super) async fn of(
+        &self,
+        key: &Key,
+        memory: &Memory,
+        reads: &Reads,
+    ) -> Result<Option<RightsNow>, CatalogError> {
+        let Some(warm) = self.kept.get(key) else {
+            return Ok(None);
+        };
+        let (generation, now) = match (&self.generations, memory.exact()) {
+            (Some(generations), _) => {
+                let row = match generations.ask(Generation).await {
+                    Some(row) => row,
+                    None => Generation::read(reads).await?,
+                };
+                (row.generation, row.now)
+            }
+            (None, Some(cache)) => (cache.rights_generation(), dialect::now()),
+            (None, None) => (None, 0),
+        };
+        let holds = generation == Some(warm.generation) && warm.until.is_none_or(|end| now < end);
+        Ok(holds.then(|| RightsNow {
+            rights: warm.read.rights.clone(),
+            now,
+        }))
+    }
+
+    /// Keeps rights that were read. Of what is not there nothing is kept: it may be made at any moment.
+    pub(super) fn keep(&self, key: Key, warm: Warm) {
+        if key.1.is_none() || warm.read.rights.exists {
+            self.kept.insert(key, Arc::new(warm));
+        }
+    }
+}
+
+/// To be called by every transaction that changes what rights depend on.
+pub(crate) async fn count_up(write: &mut Write) -> Result<(), CatalogError> {
+    let count = "UPDATE settings SET value = CAST(CAST(value AS bigint) + 1 AS varchar) WHERE name = 'accounts'";
+    sql::execute(&write.transaction, count, []).await?;
+    write.touch(Touched::Rights);
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Accounts: who signs in, by what, and the tokens that are issued to them.
+
+mod admin;
+mod issue;
+mod sign_in;
+mod signing;
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use granary_access::AnonymousMode;
+use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
+use moka::sync::Cache;
+
+use self::{sign_in::Verified, signing::Keys};
+use crate::RegistryError;
+
+pub use admin::{AccountsCommand, AccountsError, AccountsReport};
+pub use issue::IssuedToken;
+pub use sign_in::{Shown, SignInError};
+
+/// What the operator decided about accounts.
+#[derive(Clone)]
+pub struct AccountRules {
+    /// What those get who show no credentials, once there are accounts.
+    pub anonymous: AnonymousMode,
+    /// How passwords are hashed, and which are refused.
+    pub passwords: PasswordSettings,
+    /// What the keys in the catalog are encrypted with. Without it there can be no accounts.
+    pub key: Option<Arc<InstallationKey>>,
+    /// The name by which clients know this registry: the audience of its tokens.
+    pub service: String,
+}
+
+impl Default for AccountRules {
+    fn default() -> Self {
+        Self {
+            anonymous: AnonymousMode::None,
+            passwords: PasswordSettings::default(),
+            key: None,
+            service: "granary".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for AccountRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountRules")
+            .field("anonymous", &self.anonymous)
+            .field("passwords", &self.passwords)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Credentials that were verified and are remembered.
+const REMEMBERED: u64 = 20_000;
+/// How long one is remembered that nobody shows.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// What this process keeps of it.
+pub(crate) struct Accounts {
+    /// Who issues tokens: this installation.
+    issuer: String,
+    passwords: OnceLock<Passwords>,
+    starting: Mutex<()>,
+    /// What was verified, by fingerprint. Whether it still counts is read for each request.
+    verified: Cache<[u8; 32], Arc<Verified>>,
+    fingerprints: Fingerprints,
+    keys: Keys,
+}
+
+impl Accounts {
+    /// Of the installation whose store has this identity.
+    pub(crate) fn new(installation: &str) -> Result<Self, RandomFailure> {
+        Ok(Self {
+            issuer: format!("granary:{installation}"),
+            passwords: OnceLock::new(),
+            starting: Mutex::new(()),
+            verified: Cache::builder()
+                .max_capacity(REMEMBERED)
+                .time_to_idle(IDLE)
+                .build(),
+            fingerprints: Fingerprints::new()?,
+            keys: Keys::default(),
+        })
+    }
+
+    /// The threads that hash passwords, started when there is the first to hash.
+    fn passwords(&self, settings: &PasswordSettings) -> Result<&Passwords, RegistryError> {
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = self.passwords.get() {
+            return Ok(pool);
+        }
+        let started = Passwords::start(*settings, Passwords::default_threads(), Passwords::QUEUE);
+        let pool = started.map_err(|error: io::Error| {
+            tracing::error!(%error, "the threads that hash passwords could not be started");
+            RegistryError::Internal("passwords cannot be hashed")
+        })?;
+        Ok(self.passwords.get_or_init(|| pool))
+    }
+}

@@ -1,0 +1,252 @@
+//! From what a request shows to who sends it.
+
+use std::{sync::Arc, time::Duration};
+
+use granary_access::{Credential, Principal, PrincipalId, Scopes, TokenAccess};
+use granary_catalog::{CredentialKind, KnownToken, dialect};
+use granary_identity::{
+    PoolError, Secret, TokenKind, TokenRefused, Verdict, digest_of, token_kind,
+};
+
+use crate::{Registry, RegistryError};
+
+/// What a request shows of who sends it.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// A name and a password, or an API token in its place (RFC 7617).
+    Password {
+        /// The name.
+        user: String,
+        /// The password or token.
+        secret: Secret,
+    },
+    /// A token of the token service, or an API token (RFC 6750).
+    Bearer(Secret),
+    /// Something that is neither.
+    Unreadable,
+}
+
+/// Why nobody was signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum SignInError {
+    /// There is no such user, or the secret is another. Which of these, nobody is told.
+    #[error("user name, password or token is wrong, or no longer good")]
+    Wrong,
+    /// Too many sign in at once.
+    #[error("too many are signing in now: try again in a moment")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Who something proves, for as long as it can be believed without looking again.
+pub(super) struct Verified {
+    principal: Principal,
+    /// In seconds since 1970.
+    until: Option<i64>,
+}
+
+/// A user name that stands for whoever a token belongs to.
+const WHOEVER: &str = "token";
+
+impl Registry {
+    /// Who sends a request. Whether what it shows still counts is read with the rights, for each request.
+    ///
+    /// Without accounts nothing that is shown counts.
+    pub async fn sign_in(&self, shown: Shown) -> Result<Principal, SignInError> {
+        if !self.has_accounts().await? {
+            return Ok(Principal::Local);
+        }
+        match shown {
+            Shown::Nothing => Ok(Principal::Anonymous),
+            Shown::Password { user, secret } => self.by_password(&user, secret).await,
+            Shown::Bearer(secret) => self.by_bearer(&secret).await,
+            Shown::Unreadable => Err(SignInError::Wrong),
+        }
+    }
+
+    /// Who shows a refresh token of the token service.
+    pub async fn sign_in_again(&self, refresh: &Secret) -> Result<Principal, SignInError> {
+        let text = refresh.expose();
+        if token_kind(text) != Some(TokenKind::Refresh) {
+            return Err(SignInError::Wrong);
+        }
+        let secret = digest_of(text);
+        let found = self.parts.catalog.token(CredentialKind::Refresh, &secret);
+        let found = found.await.map_err(RegistryError::from)?;
+        found.map(principal_of).ok_or(SignInError::Wrong)
+    }
+
+    /// Whether there are accounts.
+    pub async fn has_accounts(&self) -> Result<bool, RegistryError> {
+        Ok(self.parts.catalog.has_accounts().await?)
+    }
+
+    /// Notices accounts that another process makes, so that this one asks for credentials. Ends when there are some.
+    pub async fn watch_for_accounts(&self) {
+        loop {
+            match self.has_accounts().await {
+                Ok(true) => return,
+                Ok(false) if !self.parts.catalog.is_shared() => return,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "whether there are accounts cannot be seen now")
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Whether there is what the keys that sign tokens are encrypted with.
+    pub fn can_issue_tokens(&self) -> bool {
+        self.parts.rules.accounts.key.is_some()
+    }
+
+    /// The name of this registry in its tokens.
+    pub fn service(&self) -> &str {
+        &self.parts.rules.accounts.service
+    }
+
+    async fn by_password(&self, user: &str, secret: Secret) -> Result<Principal, SignInError> {
+        let accounts = &self.parts.accounts;
+        let fingerprint = accounts.fingerprints.of(&["basic", user, secret.expose()]);
+        if let Some(principal) = self.remembered(&fingerprint) {
+            return Ok(principal);
+        }
+        let principal = if token_kind(secret.expose()) == Some(TokenKind::Api) {
+            let found = self.by_api_token(&secret).await?;
+            if user != WHOEVER && user != found.name() {
+                return Err(SignInError::Wrong);
+            }
+            found
+        } else {
+            self.by_own_password(user, secret).await?
+        };
+        self.remember(fingerprint, &principal, None);
+        Ok(principal)
+    }
+
+    async fn by_own_password(&self, user: &str, secret: Secret) -> Result<Principal, SignInError> {
+        let found = self.parts.catalog.password(user).await;
+        let found = found.map_err(RegistryError::from)?;
+        let pool = self
+            .parts
+            .accounts
+            .passwords(&self.parts.rules.accounts.passwords)?;
+        let phc = found.as_ref().map(|found| found.phc.clone());
+        // Of a user who does not exist the hash takes as long.
+        let verdict = match pool.verify(secret, phc).await {
+            Ok(verdict) => verdict,
+            Err(PoolError::Full) => {
+                let retry_after = Duration::from_secs(1);
+                return Err(SignInError::Busy { retry_after });
+            }
+            Err(PoolError::Failed(problem)) => {
+                tracing::error!(problem, "a password could not be verified");
+                return Err(RegistryError::Internal("a password could not be verified").into());
+            }
+        };
+        match (found, verdict) {
+            (Some(found), Verdict::Right | Verdict::RightButWeak) => Ok(Principal::Known {
+                id: found.principal,
+                name: found.name,
+                credential: Credential {
+                    id: found.credential,
+                    scopes: Scopes::unlimited(),
+                    token: None,
+                },
+            }),
+            _ => Err(SignInError::Wrong),
+        }
+    }
+
+    async fn by_api_token(&self, secret: &Secret) -> Result<Principal, SignInError> {
+        let secret = digest_of(secret.expose());
+        let found = self.parts.catalog.token(CredentialKind::Api, &secret).await;
+        let found = found.map_err(RegistryError::from)?;
+        found.map(principal_of).ok_or(SignInError::Wrong)
+    }
+
+    async fn by_bearer(&self, secret: &Secret) -> Result<Principal, SignInError> {
+        let accounts = &self.parts.accounts;
+        let text = secret.expose();
+        let fingerprint = accounts.fingerprints.of(&["bearer", text]);
+        if let Some(principal) = self.remembered(&fingerprint) {
+            return Ok(principal);
+        }
+        if token_kind(text) == Some(TokenKind::Api) {
+            let principal = self.by_api_token(secret).await?;
+            self.remember(fingerprint, &principal, None);
+            return Ok(principal);
+        }
+        let service = &self.parts.rules.accounts.service;
+        let now = dialect::now() / 1_000_000;
+        let mut ring = self.verifying_keys(false).await?;
+        let mut verified = ring.verify(text, &accounts.issuer, service, now);
+        if matches!(verified, Err(TokenRefused::UnknownKey)) {
+            // Another replica may have made a key since.
+            ring = self.verifying_keys(true).await?;
+            verified = ring.verify(text, &accounts.issuer, service, now);
+        }
+        let claims = verified.map_err(|refused| {
+            tracing::debug!(%refused, "a token was refused");
+            SignInError::Wrong
+        })?;
+        let (Some(id), Some(credential)) = (claims.principal, claims.credential) else {
+            return Ok(Principal::Anonymous);
+        };
+        let principal = Principal::Known {
+            id,
+            name: claims.subject.into(),
+            credential: Credential {
+                id: credential,
+                scopes: claims.scopes,
+                token: Some(TokenAccess::new(claims.access)),
+            },
+        };
+        self.remember(fingerprint, &principal, Some(claims.expires_at));
+        Ok(principal)
+    }
+
+    fn remembered(&self, fingerprint: &[u8; 32]) -> Option<Principal> {
+        let verified = self.parts.accounts.verified.get(fingerprint)?;
+        let now = dialect::now() / 1_000_000;
+        let counts = verified.until.is_none_or(|until| now < until);
+        counts.then(|| verified.principal.clone())
+    }
+
+    fn remember(&self, fingerprint: [u8; 32], principal: &Principal, until: Option<i64>) {
+        let verified = Verified {
+            principal: principal.clone(),
+            until,
+        };
+        let cache = &self.parts.accounts.verified;
+        cache.insert(fingerprint, Arc::new(verified));
+    }
+
+    /// The number of the active user or robot of that name.
+    pub(super) async fn principal_named(
+        &self,
+        name: &str,
+    ) -> Result<Option<PrincipalId>, RegistryError> {
+        Ok(self.parts.catalog.principal(name).await?)
+    }
+}
+
+fn principal_of(token: KnownToken) -> Principal {
+    Principal::Known {
+        id: token.principal,
+        name: token.name,
+        credential: Credential {
+            id: token.credential,
+            scopes: token.scopes,
+            token: None,
+        },
+    }
+}

@@ -1,0 +1,139 @@
+//! The keys that sign tokens. They lie encrypted in the catalog, so that all replicas have the same.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use granary_catalog::{KeyPurpose, StoredKey, dialect};
+use granary_identity::{InstallationKey, KeyRing, Signer, SigningKey, VerifyingKey, jwks};
+use serde_json::Value;
+
+use crate::{Registry, RegistryError};
+
+/// How long what was read is believed.
+const FRESH: Duration = Duration::from_secs(60);
+/// The same where a token names a key that is not among them.
+const JUST_READ: Duration = Duration::from_secs(10);
+
+/// What was read last.
+#[derive(Default)]
+pub(super) struct Keys(RwLock<Option<Read>>);
+
+#[derive(Clone)]
+struct Read {
+    at: Instant,
+    keys: Arc<[StoredKey]>,
+    ring: Arc<KeyRing>,
+}
+
+impl Registry {
+    /// What tokens are verified with; `looking` for one that was not there lately.
+    pub(super) async fn verifying_keys(
+        &self,
+        looking: bool,
+    ) -> Result<Arc<KeyRing>, RegistryError> {
+        let age = if looking { JUST_READ } else { FRESH };
+        Ok(self.read_keys(age).await?.ring)
+    }
+
+    /// The public halves as a JSON Web Key Set (RFC 7517).
+    pub async fn key_set(&self) -> Result<Value, RegistryError> {
+        let read = self.read_keys(FRESH).await?;
+        let keys = read.keys.iter();
+        let public = keys
+            .filter_map(|key| Some((key.kid.as_str(), key.public_key.as_slice().try_into().ok()?)));
+        Ok(jwks(public))
+    }
+
+    /// What signs now: the newest key that is active and that this installation's key opens. Made if there is none.
+    pub(super) async fn signer(&self) -> Result<Signer, RegistryError> {
+        let Some(own) = self.parts.rules.accounts.key.clone() else {
+            return Err(RegistryError::Internal(
+                "tokens cannot be signed without the key that auth.key_file names",
+            ));
+        };
+        for _ in 0..2 {
+            let read = self.read_keys(FRESH).await?;
+            let now = dialect::now();
+            let active = read.keys.iter().rev().filter(|key| {
+                key.active_from <= now && key.retires_at.is_none_or(|retires| now < retires)
+            });
+            for key in active {
+                match opened(&own, key) {
+                    Ok(signer) => return Ok(signer),
+                    Err(problem) => {
+                        tracing::warn!(
+                            kid = key.kid,
+                            problem,
+                            "a signing key cannot be opened; another is made"
+                        );
+                    }
+                }
+            }
+            let slot = read.keys.last().map_or(1, |last| last.slot + 1);
+            self.make_key(&own, slot).await?;
+        }
+        Err(RegistryError::Internal(
+            "a key that was just made cannot be read",
+        ))
+    }
+
+    async fn make_key(&self, own: &InstallationKey, slot: i64) -> Result<(), RegistryError> {
+        let failed = |_| RegistryError::Internal("a signing key could not be made");
+        let key = SigningKey::generate().map_err(failed)?;
+        let unsealed = |_| RegistryError::Internal("a signing key could not be encrypted");
+        let sealed = own.seal(key.kid(), key.pkcs8()).map_err(unsealed)?;
+        let stored = StoredKey {
+            kid: key.kid().to_owned(),
+            slot,
+            public_key: key.public_key().to_vec(),
+            sealed,
+            wrapped_by: own.id().map_err(unsealed)?,
+            active_from: 0,
+            retires_at: None,
+        };
+        self.parts
+            .catalog
+            .keep_key(KeyPurpose::Tokens, stored)
+            .await?;
+        self.read_keys(Duration::ZERO).await?;
+        Ok(())
+    }
+
+    async fn read_keys(&self, age: Duration) -> Result<Read, RegistryError> {
+        let kept = &self.parts.accounts.keys.0;
+        let last = kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(read) = last.filter(|read| read.at.elapsed() < age) {
+            return Ok(read);
+        }
+        let at = Instant::now();
+        let keys = self.parts.catalog.keys(KeyPurpose::Tokens).await?;
+        let verifying = keys.iter().filter_map(|key| {
+            Some(VerifyingKey {
+                kid: key.kid.clone(),
+                public_key: key.public_key.as_slice().try_into().ok()?,
+                retires_at: key.retires_at.map(|retires| retires / 1_000_000),
+            })
+        });
+        let ring = Arc::new(KeyRing::new(verifying));
+        let read = Read {
+            at,
+            keys: keys.into(),
+            ring,
+        };
+        *kept.write().unwrap_or_else(PoisonError::into_inner) = Some(read.clone());
+        Ok(read)
+    }
+}
+
+fn opened(own: &InstallationKey, key: &StoredKey) -> Result<Signer, &'static str> {
+    if own.id().as_ref() != Ok(&key.wrapped_by) {
+        return Err("another installation key encrypted it");
+    }
+    let pkcs8 = own
+        .open(&key.kid, &key.sealed)
+        .map_err(|_| "what the catalog holds is damaged")?;
+    let key = SigningKey::from_pkcs8(&pkcs8).map_err(|_| "what the catalog holds is no key")?;
+    Ok(key.signer())
+}

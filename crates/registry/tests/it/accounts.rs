@@ -1,0 +1,437 @@
+//! Accounts: what is withdrawn counts no longer, wherever the request stands.
+
+use std::sync::Arc;
+
+use granary_access::{Scopes, Visibility};
+use granary_catalog::CatalogError;
+use granary_identity::{InstallationKey, PasswordSettings, Secret};
+use granary_oci::{Digest, Reference};
+use granary_registry::{
+    AccountRules, AccountsCommand, AccountsError, AccountsReport, AnonymousMode, Chunk, Denial,
+    ManifestRequest, May, Precondition, Principal, Pushing, Reading, Reason, Registry,
+    RegistryError, Rules, Shown, SignInError,
+};
+
+use crate::{
+    gate::{Gate, alone, run, together},
+    world::{World, body, content, image, is_postgres, name, no_grace, open, push, put},
+};
+
+/// Rules with accounts, whose passwords cost little.
+pub(crate) fn rules(anonymous: AnonymousMode) -> Rules {
+    Rules {
+        accounts: AccountRules {
+            anonymous,
+            passwords: PasswordSettings {
+                memory_kib: 8,
+                iterations: 1,
+                min_length: 12,
+            },
+            key: Some(Arc::new(InstallationKey::from_bytes([7; 32]))),
+            ..AccountRules::default()
+        },
+        ..no_grace()
+    }
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::from(text.to_owned())
+}
+
+fn password(user: &str) -> Secret {
+    secret(&format!("{user}, quite long"))
+}
+
+async fn bootstrap(registry: &Registry) {
+    let command = AccountsCommand::Bootstrap {
+        user: "alice".to_owned(),
+        password: password("alice"),
+    };
+    registry.administer(command).await.unwrap();
+}
+
+/// A registry in which alice administers and bob is a user.
+async fn world() -> World {
+    let world = World::new(rules(AnonymousMode::None)).await;
+    bootstrap(&world.registry).await;
+    let command = AccountsCommand::AddUser {
+        user: "bob".to_owned(),
+        password: password("bob"),
+        administrator: false,
+    };
+    world.registry.administer(command).await.unwrap();
+    world
+}
+
+async fn sign_in(
+    registry: &Registry,
+    user: &str,
+    secret: Secret,
+) -> Result<Principal, SignInError> {
+    let user = user.to_owned();
+    registry.sign_in(Shown::Password { user, secret }).await
+}
+
+async fn bob(registry: &Registry) -> Principal {
+    sign_in(registry, "bob", password("bob")).await.unwrap()
+}
+
+/// A token of bob's, and its number.
+async fn token(registry: &Registry) -> (i64, Secret) {
+    let command = AccountsCommand::CreateToken {
+        user: "bob".to_owned(),
+        name: "ci".to_owned(),
+        scopes: Scopes::unlimited(),
+        lifetime: None,
+    };
+    match registry.administer(command).await.unwrap() {
+        AccountsReport::TokenCreated { id, token } => (id, token),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn revoke(registry: &Registry, id: i64) {
+    let command = AccountsCommand::RevokeToken { id };
+    registry.administer(command).await.unwrap();
+}
+
+async fn pushes(
+    registry: &Registry,
+    who: &Principal,
+    repository: &str,
+) -> Result<May<Pushing>, RegistryError> {
+    registry.authorise(who, name(repository)).await
+}
+
+async fn reads(
+    registry: &Registry,
+    who: &Principal,
+    repository: &str,
+) -> Result<May<Reading>, RegistryError> {
+    registry.authorise(who, name(repository)).await
+}
+
+fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
+    match result {
+        Ok(_) => None,
+        Err(RegistryError::Denied(Denial { reason, .. })) => Some(reason),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Pushes a blob and an image with it as bob, under a tag of that name.
+async fn image_of_bob(registry: &Registry, tag: &str) -> Digest {
+    let layer = content(1, 300);
+    let digest = Digest::sha256(&layer);
+    let may = pushes(registry, &bob(registry).await, "bob/app")
+        .await
+        .unwrap();
+    may.push_blob(digest, Some(300), body(layer)).await.unwrap();
+    may.put_manifest(manifest(tag, digest)).await.unwrap();
+    digest
+}
+
+fn manifest(tag: &str, layer: Digest) -> ManifestRequest {
+    ManifestRequest {
+        reference: tag.parse().unwrap(),
+        tags: Vec::new(),
+        content_type: None,
+        precondition: Precondition::None,
+        body: image(&[(layer, 300)]),
+    }
+}
+
+#[test]
+fn the_first_account_closes_the_registry_and_owns_what_is_there() {
+    let _unset = together();
+    run(async {
+        let world = World::new(rules(AnonymousMode::None)).await;
+        let registry = &world.registry;
+        push(registry, "a/b", &content(1, 300)).await.unwrap();
+        put(registry, "a/b", "v", &image(&[])).await.unwrap();
+        let anybody = registry.sign_in(Shown::Nothing).await.unwrap();
+        assert_eq!(anybody, Principal::Local);
+        bootstrap(registry).await;
+        // Also for a request that began before.
+        let refused = reason(reads(registry, &anybody, "a/b").await);
+        assert_eq!(refused, Some(Reason::NoCredentials));
+        let anybody = registry.sign_in(Shown::Nothing).await.unwrap();
+        assert_eq!(anybody, Principal::Anonymous);
+        let refused = reason(reads(registry, &anybody, "a/b").await);
+        assert_eq!(refused, Some(Reason::NoCredentials));
+        let alice = sign_in(registry, "alice", password("alice")).await.unwrap();
+        let found = reads(registry, &alice, "a/b").await.unwrap();
+        assert!(found.resolve(&"v".parse().unwrap()).await.is_ok());
+        let again = AccountsCommand::Bootstrap {
+            user: "mallory".to_owned(),
+            password: password("mallory"),
+        };
+        let refused = registry.administer(again).await;
+        assert!(
+            matches!(refused, Err(AccountsError::NotTheFirst)),
+            "{refused:?}"
+        );
+        let nobody = sign_in(registry, "mallory", password("mallory")).await;
+        assert!(matches!(nobody, Err(SignInError::Wrong)));
+    });
+}
+
+#[test]
+fn what_is_not_ones_own_cannot_be_told_from_what_is_not_there() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        image_of_bob(registry, "v").await;
+        let carol = AccountsCommand::AddUser {
+            user: "carol".to_owned(),
+            password: password("carol"),
+            administrator: false,
+        };
+        registry.administer(carol).await.unwrap();
+        let carol = sign_in(registry, "carol", password("carol")).await.unwrap();
+        for repository in ["bob/app", "bob/nothing", "nobody/nothing", "library"] {
+            let refused = reason(reads(registry, &carol, repository).await);
+            assert_eq!(refused, Some(Reason::Hidden), "{repository}");
+            let refused = reason(pushes(registry, &carol, repository).await);
+            assert_eq!(refused, Some(Reason::Hidden), "{repository}");
+        }
+        let all = registry.repositories(&carol, "", 10).await.unwrap();
+        assert!(all.is_empty(), "{all:?}");
+        let mine = registry
+            .repositories(&bob(registry).await, "", 10)
+            .await
+            .unwrap();
+        assert_eq!(mine, ["bob/app"]);
+        let public = AccountsCommand::SetVisibility {
+            repository: name("bob/app"),
+            visibility: Visibility::Public,
+        };
+        registry.administer(public).await.unwrap();
+        assert!(reads(registry, &carol, "bob/app").await.is_ok());
+        let refused = reason(pushes(registry, &carol, "bob/app").await);
+        assert_eq!(refused, Some(Reason::NotGranted));
+        let all = registry.repositories(&carol, "", 10).await.unwrap();
+        assert_eq!(all, ["bob/app"]);
+    });
+}
+
+#[test]
+fn a_withdrawn_token_counts_no_longer_at_the_next_request() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        image_of_bob(registry, "v").await;
+        for _ in 0..20 {
+            let (id, token) = token(registry).await;
+            let who = sign_in(registry, "bob", token.clone()).await.unwrap();
+            for _ in 0..3 {
+                assert!(reads(registry, &who, "bob/app").await.is_ok());
+            }
+            revoke(registry, id).await;
+            // What it proved is remembered; whether it counts is not.
+            let who = sign_in(registry, "bob", token).await.unwrap();
+            let refused = reason(reads(registry, &who, "bob/app").await);
+            assert_eq!(refused, Some(Reason::Ended));
+        }
+        let former = bob(registry).await;
+        let command = AccountsCommand::SetPassword {
+            user: "bob".to_owned(),
+            password: secret("something else"),
+        };
+        registry.administer(command).await.unwrap();
+        let refused = reason(reads(registry, &former, "bob/app").await);
+        assert_eq!(refused, Some(Reason::Ended));
+        let who = sign_in(registry, "bob", secret("something else"))
+            .await
+            .unwrap();
+        assert!(reads(registry, &who, "bob/app").await.is_ok());
+    });
+}
+
+#[test]
+fn a_token_withdrawn_while_a_manifest_is_put_stops_it() {
+    alone(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let layer = image_of_bob(registry, "v").await;
+        let (id, token) = token(registry).await;
+        let who = sign_in(registry, "bob", token).await.unwrap();
+        let may = pushes(registry, &who, "bob/app").await.unwrap();
+        let gate = Gate::shut("manifest::before_put");
+        let put = tokio::spawn(async move { may.put_manifest(manifest("later", layer)).await });
+        gate.reached().await;
+        revoke(registry, id).await;
+        gate.open();
+        assert_eq!(reason(put.await.unwrap()), Some(Reason::Ended));
+        let may = reads(registry, &bob(registry).await, "bob/app")
+            .await
+            .unwrap();
+        assert_eq!(may.tags("", 10).await.unwrap(), ["v"]);
+    });
+}
+
+#[test]
+fn a_token_withdrawn_while_a_blob_is_closed_stops_it() {
+    alone(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let (id, token) = token(registry).await;
+        let who = sign_in(registry, "bob", token).await.unwrap();
+        let may = pushes(registry, &who, "bob/app").await.unwrap();
+        let session = may.begin_upload(None).await.unwrap().id;
+        let bytes = content(1, 300);
+        let digest = Digest::sha256(&bytes);
+        let gate = Gate::shut("upload::before_finish");
+        let closing = tokio::spawn(async move {
+            let chunk = Chunk::default();
+            may.finish_upload(&session, digest, chunk, body(bytes))
+                .await
+        });
+        gate.reached().await;
+        revoke(registry, id).await;
+        gate.open();
+        assert_eq!(reason(closing.await.unwrap()), Some(Reason::Ended));
+        let refused = reason(reads(registry, &bob(registry).await, "bob/app").await);
+        assert_eq!(refused, Some(Reason::Hidden), "the repository was not made");
+    });
+}
+
+#[test]
+fn a_session_is_its_principals_own() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let may = pushes(registry, &bob(registry).await, "bob/app")
+            .await
+            .unwrap();
+        let session = may.begin_upload(None).await.unwrap().id;
+        let alice = sign_in(registry, "alice", password("alice")).await.unwrap();
+        let other = pushes(registry, &alice, "bob/app").await.unwrap();
+        let unknown = |result: Result<(), RegistryError>| {
+            assert!(
+                matches!(result, Err(RegistryError::UploadUnknown(_))),
+                "{result:?}"
+            );
+        };
+        let (bytes, chunk) = (content(1, 300), Chunk::default());
+        let digest = Digest::sha256(&bytes);
+        unknown(other.upload_status(&session).await.map(drop));
+        unknown(
+            other
+                .append(&session, chunk, body(bytes.clone()))
+                .await
+                .map(drop),
+        );
+        unknown(
+            other
+                .finish_upload(&session, digest, chunk, body(bytes.clone()))
+                .await,
+        );
+        unknown(other.cancel_upload(&session).await);
+        may.finish_upload(&session, digest, chunk, body(bytes.clone()))
+            .await
+            .unwrap();
+        unknown(
+            other
+                .finish_upload(&session, digest, chunk, body(bytes))
+                .await,
+        );
+    });
+}
+
+#[test]
+fn a_blob_comes_only_from_where_one_may_read() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let layer = image_of_bob(registry, "v").await;
+        let carol = AccountsCommand::AddUser {
+            user: "carol".to_owned(),
+            password: password("carol"),
+            administrator: false,
+        };
+        registry.administer(carol).await.unwrap();
+        let carol = sign_in(registry, "carol", password("carol")).await.unwrap();
+        let hers = pushes(registry, &carol, "carol/app").await.unwrap();
+        for from in [None, Some(name("bob/app"))] {
+            assert!(
+                !hers.mount(from.as_ref(), &layer).await.unwrap(),
+                "{from:?}"
+            );
+        }
+        let his = pushes(registry, &bob(registry).await, "bob/other")
+            .await
+            .unwrap();
+        assert!(his.mount(None, &layer).await.unwrap());
+    });
+}
+
+/// What somebody may do is read anew although it is kept: a change on one replica counts for the next request on the other.
+#[test]
+fn a_change_on_one_replica_counts_on_the_other() {
+    if !is_postgres() {
+        return;
+    }
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let one = &world.registry;
+        let two = open(world.folder.path(), rules(AnonymousMode::Read)).await;
+        image_of_bob(one, "v").await;
+        let seen = |visibility| {
+            let command = AccountsCommand::SetVisibility {
+                repository: name("bob/app"),
+                visibility,
+            };
+            one.administer(command)
+        };
+        let reference: Reference = "v".parse().unwrap();
+        for _ in 0..100 {
+            seen(Visibility::Public).await.unwrap();
+            let may = reads(&two, &Principal::Anonymous, "bob/app").await.unwrap();
+            may.resolve(&reference).await.unwrap();
+            seen(Visibility::Private).await.unwrap();
+            let refused = reason(reads(&two, &Principal::Anonymous, "bob/app").await);
+            assert_eq!(refused, Some(Reason::NoCredentials));
+        }
+        for _ in 0..100 {
+            let (id, token) = token(one).await;
+            let who = sign_in(&two, "token", token).await.unwrap();
+            assert!(reads(&two, &who, "bob/app").await.is_ok());
+            revoke(one, id).await;
+            let refused = reason(reads(&two, &who, "bob/app").await);
+            assert_eq!(refused, Some(Reason::Ended));
+        }
+    });
+}
+
+#[test]
+fn names_and_passwords_that_are_no_good_are_refused() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        for (user, text) in [
+            ("bob", "a good long one"),
+            ("Carol", "a good long one"),
+            ("library", "a good long one"),
+            ("carol", "short"),
+            ("carol", "carolcarolcarol"),
+        ] {
+            let command = AccountsCommand::AddUser {
+                user: user.to_owned(),
+                password: secret(text),
+                administrator: false,
+            };
+            let refused = registry.administer(command).await.unwrap_err();
+            assert!(!matches!(refused, AccountsError::Registry(_)), "{refused}");
+        }
+        let catalog = registry.catalog();
+        let found: Result<_, CatalogError> = catalog.principal("carol").await;
+        assert_eq!(found.unwrap(), None);
+    });
+}

@@ -1,0 +1,30 @@
+//! Who sends a request: what its headers show, the challenge that asks for credentials, and the token service.
+
+mod challenge;
+pub(crate) mod token;
+
+use actix_web::{HttpRequest, http::header::AUTHORIZATION};
+use granary_identity::{parse_basic, parse_bearer};
+use granary_registry::Shown;
+
+pub(crate) use challenge::{Challenge, Place, Problem};
+
+/// What a request shows of who sends it.
+pub(crate) fn shown(request: &HttpRequest) -> Shown {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let Some(header) = headers.next() else {
+        return Shown::Nothing;
+    };
+    // Of several headers nobody knows which one a proxy before this looked at.
+    if headers.next().is_some() {
+        return Shown::Unreadable;
+    }
+    let Ok(header) = header.to_str() else {
+        return Shown::Unreadable;
+    };
+    match (parse_basic(header), parse_bearer(header)) {
+        (Some((user, secret)), _) => Shown::Password { user, secret },
+        (None, Some(token)) => Shown::Bearer(token),
+        (None, None) => Shown::Unreadable,
+    }
+}

@@ -1,0 +1,329 @@
+//! The token service of docker clients, and the keys that verify its tokens.
+//!
+//! GET with Basic credentials (distribution's token specification), POST with a form (its OAuth2 specification), and the
+//! public keys as a set (RFC 7517).
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, RETRY_AFTER},
+    },
+    web,
+};
+use granary_identity::{RequestedScope, Secret, format_scope, parse_scopes};
+use granary_registry::{
+    IssuedToken, Principal, Reason, Registry, RegistryError, Shown, SignInError,
+};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::shown;
+use crate::{
+    edge::set_route,
+    v2::{query::Query, schema::ErrorEnvelope},
+};
+
+/// Most bytes of a form.
+const FORM: usize = 16 * 1024;
+/// Most scopes of a request.
+const SCOPES: usize = 64;
+
+/// A token, as GET answers.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TokenAnswer {
+    /// The token, to be sent as `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// The same, by its name in OAuth2.
+    access_token: String,
+    /// How long it is good, in seconds.
+    expires_in: u64,
+    /// When it was issued, as RFC 3339.
+    issued_at: String,
+    /// What further tokens can be had for, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    /// What it is good for; with POST.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+}
+
+/// An error of the token service: the envelope of the distribution API, and OAuth2's word for clients that read that.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    error: Option<&'static str>,
+    retry_after: Option<u64>,
+}
+
+/// Adds the token service.
+pub(crate) fn configure(app: &mut web::ServiceConfig) {
+    app.route("/auth/token", web::get().to(get_token))
+        .service(
+            web::resource("/auth/token")
+                .app_data(web::PayloadConfig::new(FORM))
+                .route(web::post().to(post_token)),
+        )
+        .route("/.well-known/jwks.json", web::get().to(get_keys));
+}
+
+/// Issues a token for as much of the scopes as is allowed; to nobody in particular for what is public.
+#[utoipa::path(
+    get,
+    path = "/auth/token",
+    tag = "tokens",
+    params(
+        ("service" = Option<String>, Query, description = "the registry's name, from the challenge"),
+        ("scope" = Option<Vec<String>>, Query, description = "repository:NAME:pull,push,delete"),
+        ("offline_token" = Option<bool>, Query, description = "also give a refresh token"),
+        ("client_id" = Option<String>, Query, description = "the client's name"),
+        ("account" = Option<String>, Query, description = "the user's name; the credentials count"),
+    ),
+    responses(
+        (status = 200, description = "a token", body = TokenAnswer),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "wrong credentials, or none where they are needed", body = ErrorEnvelope),
+        (status = 429, description = "too many sign in at once", body = ErrorEnvelope),
+    )
+)]
+pub(crate) async fn get_token(request: HttpRequest, registry: web::Data<Registry>) -> HttpResponse {
+    set_route("/auth/token");
+    let query = Query::parse(request.query_string());
+    let issue = async {
+        let principal = match shown(&request) {
+            Shown::Bearer(_) => return Err(Refused::credentials(&SignInError::Wrong)),
+            shown => sign_in(&registry, shown).await?,
+        };
+        let client = query.get("client_id").unwrap_or("docker");
+        let offline = (query.get("offline_token") == Some("true")).then_some(client);
+        let scopes = scopes(query.all("scope"))?;
+        issue(&registry, &principal, &scopes, offline).await
+    };
+    match issue.await {
+        Ok(issued) => answer(&issued, false),
+        Err(refused) => refused.answer(),
+    }
+}
+
+/// The same for credentials in a form: a password, or a refresh token.
+#[utoipa::path(
+    post,
+    path = "/auth/token",
+    tag = "tokens",
+    request_body(
+        description = "grant_type=password with username and password, or grant_type=refresh_token with refresh_token; service, client_id, \
+                       scope, and access_type=offline for a refresh token",
+        content_type = "application/x-www-form-urlencoded"
+    ),
+    responses(
+        (status = 200, description = "a token", body = TokenAnswer),
+        (status = 400, description = "malformed, or another grant type", body = ErrorEnvelope),
+        (status = 401, description = "wrong credentials", body = ErrorEnvelope),
+        (status = 413, description = "larger than 16 KiB", body = ErrorEnvelope),
+        (status = 429, description = "too many sign in at once", body = ErrorEnvelope),
+    )
+)]
+pub(crate) async fn post_token(
+    body: Result<web::Bytes, actix_web::Error>,
+    registry: web::Data<Registry>,
+) -> HttpResponse {
+    set_route("/auth/token");
+    let issue = async {
+        let body = body.map_err(|_| Refused {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            ..Refused::malformed("the form is larger than 16 KiB or ended early")
+        })?;
+        let form = str::from_utf8(&body).map_err(|_| Refused::malformed("this is not a form"))?;
+        let form = Query::parse(form);
+        let secret = |name| {
+            form.get(name)
+                .map(|text: &str| Secret::from(text.to_owned()))
+        };
+        let (principal, refreshes) = match form.get("grant_type") {
+            Some("password") => {
+                let (Some(user), Some(secret)) = (form.get("username"), secret("password")) else {
+                    return Err(Refused::malformed("username and password are needed"));
+                };
+                let user = user.to_owned();
+                let shown = Shown::Password { user, secret };
+                (sign_in(&registry, shown).await?, true)
+            }
+            Some("refresh_token") => {
+                let refresh = secret("refresh_token")
+                    .ok_or_else(|| Refused::malformed("refresh_token is needed"))?;
+                let again = registry.sign_in_again(&refresh).await;
+                (again.map_err(|error| Refused::credentials(&error))?, false)
+            }
+            _ => {
+                return Err(Refused {
+                    error: Some("unsupported_grant_type"),
+                    ..Refused::malformed("grant_type is password or refresh_token")
+                });
+            }
+        };
+        let client = form.get("client_id").unwrap_or("docker");
+        let wanted = refreshes && form.get("access_type") == Some("offline");
+        let scopes = scopes(form.all("scope"))?;
+        issue(&registry, &principal, &scopes, wanted.then_some(client)).await
+    };
+    match issue.await {
+        Ok(issued) => answer(&issued, true),
+        Err(refused) => Refused {
+            error: refused.error.or(Some("invalid_grant")),
+            ..refused
+        }
+        .answer(),
+    }
+}
+
+/// The public keys that verify tokens.
+#[utoipa::path(
+    get,
+    path = "/.well-known/jwks.json",
+    tag = "tokens",
+    responses(
+        (status = 200, description = "a JSON Web Key Set", body = serde_json::Value),
+    )
+)]
+pub(crate) async fn get_keys(registry: web::Data<Registry>) -> HttpResponse {
+    set_route("/.well-known/jwks.json");
+    match registry.key_set().await {
+        Ok(keys) => HttpResponse::Ok()
+            .insert_header((CACHE_CONTROL, "public, max-age=300"))
+            .json(keys),
+        Err(error) => Refused::registry(&error).answer(),
+    }
+}
+
+async fn sign_in(registry: &Registry, shown: Shown) -> Result<Principal, Refused> {
+    let signed_in = registry.sign_in(shown).await;
+    signed_in.map_err(|error| Refused::credentials(&error))
+}
+
+async fn issue(
+    registry: &Registry,
+    principal: &Principal,
+    scopes: &[RequestedScope],
+    offline: Option<&str>,
+) -> Result<IssuedToken, Refused> {
+    if *principal == Principal::Local {
+        return Err(Refused::malformed(
+            "there are no accounts here: nobody needs a token",
+        ));
+    }
+    let issued = registry.issue_token(principal, scopes, offline).await;
+    issued.map_err(|error| Refused::registry(&error))
+}
+
+fn scopes<'q>(given: impl Iterator<Item = &'q str>) -> Result<Vec<RequestedScope>, Refused> {
+    let scopes: Vec<_> = given.flat_map(parse_scopes).take(SCOPES + 1).collect();
+    match scopes.len() > SCOPES {
+        true => Err(Refused::malformed("at most 64 scopes can be asked for")),
+        false => Ok(scopes),
+    }
+}
+
+fn answer(issued: &IssuedToken, is_oauth: bool) -> HttpResponse {
+    let token = issued.token.expose().to_owned();
+    let time = jiff::Timestamp::from_second(issued.issued_at).unwrap_or_default();
+    let granted = issued.granted.iter();
+    let granted: Vec<String> = granted
+        .map(|(name, verbs)| format_scope(name, *verbs))
+        .collect();
+    let refresh = issued.refresh.as_ref();
+    let answer = TokenAnswer {
+        token: (!is_oauth).then(|| token.clone()),
+        access_token: token,
+        expires_in: issued.expires_in,
+        issued_at: time.to_string(),
+        refresh_token: refresh.map(|refresh| refresh.expose().to_owned()),
+        scope: is_oauth.then(|| granted.join(" ")),
+    };
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(answer)
+}
+
+impl Refused {
+    fn malformed(message: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "UNSUPPORTED",
+            message: message.to_owned(),
+            error: Some("invalid_request"),
+            retry_after: None,
+        }
+    }
+
+    fn credentials(error: &SignInError) -> Self {
+        match error {
+            SignInError::Wrong => Self {
+                status: StatusCode::UNAUTHORIZED,
+                code: "UNAUTHORIZED",
+                message: error.to_string(),
+                error: None,
+                retry_after: None,
+            },
+            SignInError::Busy { retry_after } => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                code: "TOOMANYREQUESTS",
+                message: error.to_string(),
+                error: Some("temporarily_unavailable"),
+                retry_after: Some(retry_after.as_secs().max(1)),
+            },
+            SignInError::Registry(error) => Self::registry(error),
+        }
+    }
+
+    fn registry(error: &RegistryError) -> Self {
+        match error {
+            RegistryError::Denied(denial) if denial.reason == Reason::NoCredentials => Self {
+                message: "credentials are needed".to_owned(),
+                ..Self::credentials(&SignInError::Wrong)
+            },
+            RegistryError::Denied(_) => Self::credentials(&SignInError::Wrong),
+            RegistryError::TokenTooLong => Self::malformed(&error.to_string()),
+            error if error.is_transient() => {
+                tracing::warn!(%error, "a token could not be issued now");
+                Self {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    code: "UNAVAILABLE",
+                    message: "the registry cannot issue tokens now: try again in a moment"
+                        .to_owned(),
+                    error: Some("temporarily_unavailable"),
+                    retry_after: Some(1),
+                }
+            }
+            error => {
+                tracing::error!(%error, "a token could not be issued");
+                Self {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    code: "UNKNOWN",
+                    message:
+                        "the registry failed; its log says why, under this answer's X-Request-Id"
+                            .to_owned(),
+                    error: Some("server_error"),
+                    retry_after: None,
+                }
+            }
+        }
+    }
+
+    fn answer(self) -> HttpResponse {
+        let mut answer = HttpResponse::build(self.status);
+        answer.insert_header((CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after {
+            answer.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        let entry = json!({"code": self.code, "message": self.message, "detail": null});
+        let mut body = json!({"errors": [entry]});
+        if let Some(error) = self.error {
+            body["error"] = error.into();
+        }
+        answer.json(body)
+    }
+}

@@ -43,9 +43,14 @@ pub fn user(command: &UserCommand) -> anyhow::Result<()> {
             };
             done(&args.config, command, args.json, |report| {
                 let user = text(report, "user");
-                format!(
-                    "{user} may log in, and push to repositories whose names begin with {user}/\n"
-                )
+                match report["owns_its_name"] == true {
+                    true => format!(
+                        "{user} may log in, and push to repositories whose names begin with {user}/\n"
+                    ),
+                    false => format!(
+                        "{user} may log in; repositories whose names begin with {user}/ belong to another user, who was there first\n"
+                    ),
+                }
             })
         }
         UserCommand::Password(args) => {

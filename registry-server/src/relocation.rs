@@ -153,6 +153,12 @@ fn tell(report: &CopyReport, as_json: bool, mut text: String) -> anyhow::Result<
     text.push_str(&counts(&report));
     text.push('\n');
     lost(&mut text, &report);
+    let withdrawn = report["tokens_withdrawn"].as_u64().unwrap_or(0);
+    if withdrawn > 0 {
+        text.push_str(&format!(
+            "{withdrawn} API tokens were withdrawn, because some may have been since the backup was made: make new ones\n"
+        ));
+    }
     let strangers = report["strangers"].as_u64().unwrap_or(0);
     if strangers > 0 {
         text.push_str(&format!(

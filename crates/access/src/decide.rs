@@ -75,8 +75,10 @@ pub enum Reason {
     NoCredentials,
     /// The credentials were good once: they expired or were withdrawn, or their principal is gone.
     Ended,
-    /// The repository may not even be read, or is not there.
+    /// The repository may not even be read.
     Hidden,
+    /// The repository is not there, and could be read if it were.
+    Missing,
     /// The repository may be read, and this may not be done in it.
     NotGranted,
     /// The principal may, and its credential's scopes do not say so.
@@ -200,14 +202,15 @@ fn known(
         Some(token) => scoped.within(token.verbs(repository)),
         None => scoped,
     };
-    let sees = rights.held(context.now, None).has(Verb::Read) && rights.exists;
+    let sees = rights.shows(context.now);
     let makes = !rights.exists && matches!(action, Action::Push | Action::CreateTag(_));
     let is_there = rights.exists || makes;
     if !is_there || !given.has(verb) {
-        return Decision::Deny(if sees {
-            Reason::NotGranted
-        } else {
-            Reason::Hidden
+        let could_see = rights.held(context.now, None).has(Verb::Read);
+        return Decision::Deny(match (sees, could_see) {
+            (true, _) => Reason::NotGranted,
+            (false, true) => Reason::Missing,
+            (false, false) => Reason::Hidden,
         });
     }
     if makes && !rights.may_create(given) {

@@ -135,6 +135,16 @@ impl Principal {
         }
     }
 
+    /// The same without what a token of the token service caps.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        let mut principal = self.clone();
+        if let Self::Known { credential, .. } = &mut principal {
+            credential.token = None;
+        }
+        principal
+    }
+
     /// Its number and that of what proved it, if it has them.
     pub fn ids(&self) -> Option<(PrincipalId, CredentialId)> {
         match self {

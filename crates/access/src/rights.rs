@@ -114,6 +114,11 @@ impl Rights {
             .fold(public.and(role), |held, grant| held.and(grant.verbs))
     }
 
+    /// Whether the repository is there and may be read, at `now`, by what was given.
+    pub fn shows(&self, now: i64) -> bool {
+        self.exists && self.held(now, None).has(Verb::Read)
+    }
+
     /// Whether nobody moves `tag`.
     pub(crate) fn is_immutable(&self, tag: &Tag) -> bool {
         self.immutable

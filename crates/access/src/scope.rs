@@ -144,6 +144,16 @@ impl TokenAccess {
         Self(granted.into())
     }
 
+    /// How many repositories it names.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What it covers in `repository`; nothing elsewhere.
     pub fn verbs(&self, repository: Option<&RepositoryName>) -> Verbs {
         self.0

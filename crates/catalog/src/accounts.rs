@@ -13,6 +13,7 @@ pub(crate) use confirm::Confirmed;
 pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken};
 pub use keys::{KeyPurpose, StoredKey};
 pub use principals::{FirstAccount, NewUser};
+pub(crate) use rights::READABLE;
 pub use rights::RightsNow;
 pub(crate) use warm::{WarmRights, count_up};
 pub(crate) use watch::AccountsWatch;

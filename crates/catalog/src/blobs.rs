@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use granary_access::{Action, Reason};
+use granary_access::{Action, AnonymousMode, Principal, Reason, Verb};
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
 use crate::{
     Asker, Catalog, CatalogError,
+    accounts::READABLE,
     adopt::ours,
     cache::Touched,
     dialect::{self, Dialect, micros},
@@ -140,8 +141,55 @@ struct Candidate {
     name: String,
 }
 
-/// Most repositories that are looked at for one the asker may read.
+/// Most repositories that are looked at for one that is in the scopes of the asker's credential.
 const CANDIDATES: usize = 64;
+
+const HELD: &str = "FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
+     JOIN repositories r ON r.id = rb.repository_id JOIN namespaces n ON n.id = r.namespace_id";
+
+/// The blob, if that repository holds it. It is kept until the transaction ends.
+async fn held_by(
+    write: &Write,
+    digest: &Digest,
+    from: &RepositoryName,
+) -> Result<Option<i64>, CatalogError> {
+    let query = format!(
+        "SELECT b.id {HELD} WHERE b.digest = $1 AND b.state = 0 AND r.name = $2 LIMIT 1{}",
+        write.dialect.keep("b")
+    );
+    let values = [digest.to_bytes().into(), from.as_str().into()];
+    let row: Option<Id> = sql::one(&write.transaction, &query, values).await?;
+    Ok(row.map(|row| row.id))
+}
+
+/// The same of any repository that `reader` may read.
+async fn held_by_any(
+    write: &Write,
+    digest: &Digest,
+    reader: &Asker,
+) -> Result<Option<i64>, CatalogError> {
+    let (condition, who, scopes) = match &reader.principal {
+        // The parameters are named, so that there are as many in each form.
+        Principal::Local | Principal::Operator => ("$1 = $1 AND $2 = $2", 0, None),
+        Principal::Anonymous if reader.anonymous == AnonymousMode::None => return Ok(None),
+        Principal::Anonymous => ("$1 = $1 AND $2 = $2 AND r.visibility = 2", 0, None),
+        Principal::Known { id, credential, .. } => (READABLE, id.0, Some(&credential.scopes)),
+    };
+    let query = format!(
+        "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND {condition} LIMIT {CANDIDATES}{}",
+        write.dialect.keep("b")
+    );
+    let values = [who.into(), write.now.into(), digest.to_bytes().into()];
+    let rows: Vec<Candidate> = sql::all(&write.transaction, &query, values).await?;
+    let in_scope = |row: &Candidate| match scopes {
+        None => true,
+        Some(scopes) => row
+            .name
+            .parse()
+            .is_ok_and(|name| scopes.verbs(Some(&name), None).has(Verb::Read)),
+    };
+    Ok(rows.into_iter().find(in_scope).map(|row| row.id))
+}
 
 impl Catalog {
     /// The blob `digest`, if `repository` holds it and its bytes are good.
@@ -238,28 +286,29 @@ impl Catalog {
                 return Ok(MountOutcome::Denied(reason));
             }
             // Who reads by which token does not matter for where bytes come from; who he is and what he narrowed does.
-            let reader = asker.without_token();
-            let mut query = "SELECT b.id, r.name FROM blobs b JOIN repository_blobs rb ON rb.blob_id = b.id \
-                             JOIN repositories r ON r.id = rb.repository_id WHERE b.digest = $1 AND b.state = 0"
-                .to_owned();
-            let mut values = vec![digest.to_bytes().into()];
-            if let Some(from) = &from {
-                query.push_str(" AND r.name = $2");
-                values.push(from.as_str().into());
-            }
-            query.push_str(&format!(" LIMIT {CANDIDATES}"));
-            query.push_str(&write.dialect.keep("b"));
-            let candidates: Vec<Candidate> = sql::all(&write.transaction, &query, values).await?;
-            for Candidate { id, name } in candidates {
-                let name: RepositoryName = name.parse().map_err(|error| CatalogError::damaged("repositories", error))?;
-                if reader.confirm(write, &name).await?.denies(Action::Read).is_some() {
-                    continue;
+            let reader = Asker {
+                principal: asker.principal.without_token(),
+                ..asker.clone()
+            };
+            let blob = match &from {
+                Some(from)
+                    if reader
+                        .confirm(write, from)
+                        .await?
+                        .denies(Action::Read)
+                        .is_some() =>
+                {
+                    None
                 }
-                let repository = create_repository(write, &to, asker.owner()).await?;
-                add_to_repository(write, &to, repository, id, &digest, lease).await?;
-                return Ok(MountOutcome::Mounted);
-            }
-            Ok(MountOutcome::Missing)
+                Some(from) => held_by(write, &digest, from).await?,
+                None => held_by_any(write, &digest, &reader).await?,
+            };
+            let Some(blob) = blob else {
+                return Ok(MountOutcome::Missing);
+            };
+            let repository = create_repository(write, &to, asker.owner()).await?;
+            add_to_repository(write, &to, repository, blob, &digest, lease).await?;
+            Ok(MountOutcome::Mounted)
         })
         .await
     }

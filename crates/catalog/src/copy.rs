@@ -115,7 +115,10 @@ mod tests {
         snapshot.close().await.unwrap();
         let url = format!("sqlite://{}?mode=rwc", place("to.db").display());
         assert_eq!(schema_status(&url).await.unwrap().release, 3);
-        to.end_copy().await.unwrap();
+        assert_eq!(to.end_copy(true).await.unwrap(), 1, "the API token");
+        let withdrawn = "SELECT id FROM credentials WHERE revoked_at IS NOT NULL";
+        let withdrawn: Vec<Id> = to.reads.all(withdrawn, []).await.unwrap();
+        assert_eq!(withdrawn.iter().map(|row| row.id).collect::<Vec<_>>(), [4]);
         assert_eq!(schema_status(&url).await.unwrap().release, 4);
         run(
             &to,

@@ -48,10 +48,11 @@ impl From<DbErr> for CatalogError {
 }
 
 /// States of a server that starts, stops or fails over (PostgreSQL, appendix A).
-const AWAY: [&str; 4] = [
+const AWAY: [&str; 5] = [
     "57P01", // admin_shutdown
     "57P02", // crash_shutdown
     "57P03", // cannot_connect_now
+    "57014", // query_canceled: it took longer than a statement may
     "25006", // read_only_sql_transaction: a primary that has become a standby
 ];
 

@@ -84,7 +84,7 @@ impl Catalog {
 async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome, CatalogError> {
     let asker = put.asker.clone();
     let name = put.repository.clone();
-    let confirmed = asker.confirm(write, &name).await?;
+    let mut confirmed = asker.confirm(write, &name).await?;
     if let Some(reason) = confirmed.denies(Action::Push) {
         return Ok(PutOutcome::Denied(reason));
     }
@@ -95,6 +95,8 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
             return Ok(refusal);
         }
         known = Some(create_repository(write, &put.repository, asker.owner()).await?);
+        // Another transaction may have made it first, and set its tags.
+        confirmed = asker.confirm(write, &name).await?;
     }
     let Some(repository) = known else {
         return Err(CatalogError::damaged(

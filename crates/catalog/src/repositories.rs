@@ -181,7 +181,8 @@ impl Catalog {
     }
 }
 
-/// The row of `name`, made if needed, its namespace too. Of that `owner` is the account that makes it, if one does.
+/// The row of `name`, made if needed, its namespace too. That belongs to the user or organisation of its name, or else to
+/// `owner`, the account that makes it, if one does.
 pub(crate) async fn create_repository(
     write: &mut Write,
     name: &RepositoryName,
@@ -190,7 +191,9 @@ pub(crate) async fn create_repository(
     if let Some(id) = find_repository(write, name).await? {
         return Ok(id);
     }
-    let namespace = "INSERT INTO namespaces (name, created_at, owner_id) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING";
+    let namespace = "INSERT INTO namespaces (name, created_at, owner_id) \
+                     VALUES ($1, $2, COALESCE((SELECT id FROM principals WHERE handle = $1 AND kind IN (1, 3)), $3)) \
+                     ON CONFLICT (name) DO NOTHING";
     sql::execute(
         &write.transaction,
         namespace,

@@ -128,11 +128,11 @@ impl<R> May<R> {
         }
     }
 
-    /// Whether the principal may do this there, too.
+    /// Whether the principal may do this there, too, whatever the token at hand was issued for.
     pub(crate) fn also(&self, asks: Asks) -> bool {
-        let repository = Some(&self.repository);
+        let (who, repository) = (self.principal.without_token(), Some(&self.repository));
         self.registry
-            .decide(&self.principal, asks, repository, &self.rights)
+            .decide(&who, asks, repository, &self.rights)
             .allows()
     }
 }
@@ -184,6 +184,12 @@ impl Registry {
             Principal::Local => {
                 let mut rights = RightsNow::default();
                 rights.rights.accounts = catalog.has_accounts().await?;
+                Ok(rights)
+            }
+            // Nobody has to be asked what strangers may who may nothing.
+            Principal::Anonymous if self.parts.rules.accounts.anonymous == AnonymousMode::None => {
+                let mut rights = RightsNow::default();
+                rights.rights.accounts = true;
                 Ok(rights)
             }
             Principal::Anonymous | Principal::Known { .. } => {

@@ -56,10 +56,13 @@ impl fmt::Debug for AccountRules {
     }
 }
 
-/// Credentials that were verified and are remembered.
-const REMEMBERED: u64 = 20_000;
+/// Bytes of what was verified and is remembered: some ten thousand credentials.
+const REMEMBERED: u64 = 16 << 20;
 /// How long one is remembered that nobody shows.
 const IDLE: Duration = Duration::from_secs(600);
+
+/// Credentials that may be verified at the same time.
+const TURNS: usize = 64;
 
 /// What this process keeps of it.
 pub(crate) struct Accounts {
@@ -70,6 +73,8 @@ pub(crate) struct Accounts {
     /// What was verified, by fingerprint. Whether it still counts is read for each request.
     verified: Cache<[u8; 32], Arc<Verified>>,
     fingerprints: Fingerprints,
+    /// Who verifies credentials now, by a part of their fingerprint.
+    turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
 }
 
@@ -82,11 +87,18 @@ impl Accounts {
             starting: Mutex::new(()),
             verified: Cache::builder()
                 .max_capacity(REMEMBERED)
+                .weigher(|_, verified: &Arc<Verified>| verified.weight())
                 .time_to_idle(IDLE)
                 .build(),
             fingerprints: Fingerprints::new()?,
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
         })
+    }
+
+    /// Who has this verifies credentials with that fingerprint.
+    fn turn(&self, fingerprint: &[u8; 32]) -> &tokio::sync::Mutex<()> {
+        &self.turns[usize::from(fingerprint[0]) % TURNS]
     }
 
     /// The threads that hash passwords, started when there is the first to hash.

@@ -21,7 +21,7 @@ use granary_catalog::{Catalog, Snapshot};
 
 use crate::{
     CopyError, CopyOptions, CopyReport, Progress, Registry, Side,
-    copy::{Origin, copy, each_stranger, held, time},
+    copy::{Origin, Tokens, copy, each_stranger, held, time},
 };
 
 /// The version of the form of a backup.
@@ -141,7 +141,7 @@ impl Registry {
             catalog: &catalog,
             store,
         };
-        let copied = copy(origin, to, CopyOptions::default(), progress).await?;
+        let copied = copy(origin, to, CopyOptions::default(), Tokens::Keep, progress).await?;
         let mut strangers = Vec::new();
         each_stranger(to, |keys| {
             let room = REMOVED.saturating_sub(strangers.len());
@@ -197,7 +197,7 @@ pub async fn restore(
         snapshot: Snapshot::open_sqlite(&database).await?,
         store: &store,
     };
-    copy(origin, to, options, progress).await
+    copy(origin, to, options, Tokens::Withdraw, progress).await
 }
 
 fn open_store(folder: &Path) -> Result<FileStore, StoreError> {

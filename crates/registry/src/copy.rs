@@ -48,6 +48,8 @@ pub struct CopyReport {
     pub resumed: bool,
     /// Rows of each table.
     pub rows: BTreeMap<String, u64>,
+    /// API tokens that were withdrawn, because the source is a backup.
+    pub tokens_withdrawn: u64,
     /// Objects copied now.
     pub objects: u64,
     /// Their bytes.
@@ -163,9 +165,18 @@ pub async fn copy_installation(
             snapshot: from.catalog.snapshot().await?,
             store: from.store,
         };
-        copy(origin, to, options, progress).await
+        copy(origin, to, options, Tokens::Keep, progress).await
     })
     .await
+}
+
+/// What becomes of API tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    /// They go on.
+    Keep,
+    /// They end: the source does not know which of them were withdrawn since it was made.
+    Withdraw,
 }
 
 /// Does `work` while nothing is deleted from the store of `catalog` (decision 36).
@@ -208,6 +219,7 @@ pub(crate) async fn copy(
     from: Origin<'_>,
     to: Side<'_>,
     options: CopyOptions,
+    tokens: Tokens,
     progress: &Progress,
 ) -> Result<CopyReport, CopyError> {
     let Origin { snapshot, store } = from;
@@ -261,7 +273,7 @@ pub(crate) async fn copy(
         report.stranger_keys.extend(keys.into_iter().take(room));
     })
     .await?;
-    to.catalog.end_copy().await?;
+    report.tokens_withdrawn = to.catalog.end_copy(tokens == Tokens::Withdraw).await?;
     Ok(report)
 }
 

@@ -156,7 +156,7 @@ fn denial_text(denial: &Denial) -> String {
         (Reason::Ended, _) => "these credentials are no longer good: log in again".to_owned(),
         (Reason::TokenTooNarrow, _) => "the token was issued for less than this".to_owned(),
         (Reason::ImmutableTag, _) => "the tag is one that nobody moves".to_owned(),
-        (_, Asks::Read) => format!(
+        (_, Asks::Read) | (Reason::Missing, _) => format!(
             "repository '{}' is not known here",
             name.unwrap_or_default()
         ),

@@ -43,6 +43,9 @@ pub struct PutManifest {
     pub absent: Vec<Digest>,
 }
 
+/// Names of repositories that are read at once where some of them may not be in a credential's scopes.
+const PAGE: u64 = 1000;
+
 /// Bytes of descriptors in one page of referrers: containerd reads at most 4,393,216 bytes, cosign only the first page.
 const REFERRERS_BYTES: usize = 4_000_000;
 
@@ -236,8 +239,9 @@ impl Registry {
         let (mut last, mut found) = (last.to_owned(), Vec::new());
         loop {
             let id = who.map(|(id, _)| id);
-            let page = catalog.readable_repositories(id, &last, limit).await?;
-            let is_whole = (page.len() as u64) < limit;
+            let rows = limit.max(PAGE);
+            let page = catalog.readable_repositories(id, &last, rows).await?;
+            let is_whole = (page.len() as u64) < rows;
             last = page.last().cloned().unwrap_or(last);
             let in_scope = |name: &String| match who {
                 None => true,

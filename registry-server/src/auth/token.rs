@@ -13,7 +13,7 @@ use actix_web::{
 };
 use granary_identity::{RequestedScope, Secret, format_scope, parse_scopes};
 use granary_registry::{
-    IssuedToken, Principal, Reason, Registry, RegistryError, Shown, SignInError,
+    BodyError, IssuedToken, Principal, Reason, Registry, RegistryError, Shown, SignInError,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -22,7 +22,12 @@ use utoipa::ToSchema;
 use super::shown;
 use crate::{
     edge::set_route,
-    v2::{query::Query, schema::ErrorEnvelope},
+    v2::{
+        body::{Body, content_length},
+        query::Query,
+        refusal::Refusal,
+        schema::ErrorEnvelope,
+    },
 };
 
 /// Most bytes of a form.
@@ -63,11 +68,7 @@ struct Refused {
 /// Adds the token service.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.route("/auth/token", web::get().to(get_token))
-        .service(
-            web::resource("/auth/token")
-                .app_data(web::PayloadConfig::new(FORM))
-                .route(web::post().to(post_token)),
-        )
+        .route("/auth/token", web::post().to(post_token))
         .route("/.well-known/jwks.json", web::get().to(get_keys));
 }
 
@@ -128,15 +129,15 @@ pub(crate) async fn get_token(request: HttpRequest, registry: web::Data<Registry
     )
 )]
 pub(crate) async fn post_token(
-    body: Result<web::Bytes, actix_web::Error>,
+    request: HttpRequest,
+    payload: web::Payload,
     registry: web::Data<Registry>,
 ) -> HttpResponse {
     set_route("/auth/token");
     let issue = async {
-        let body = body.map_err(|_| Refused {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..Refused::malformed("the form is larger than 16 KiB or ended early")
-        })?;
+        let mut body = Body::new(payload);
+        let body = body.read_whole(content_length(&request), FORM).await;
+        let body = body.map_err(|refusal| Refused::form(&refusal))?;
         let form = str::from_utf8(&body).map_err(|_| Refused::malformed("this is not a form"))?;
         let form = Query::parse(form);
         let secret = |name| {
@@ -220,7 +221,8 @@ async fn issue(
 }
 
 fn scopes<'q>(given: impl Iterator<Item = &'q str>) -> Result<Vec<RequestedScope>, Refused> {
-    let scopes: Vec<_> = given.flat_map(parse_scopes).take(SCOPES + 1).collect();
+    // Read as one text, so that what is asked for a name in several parameters comes together.
+    let scopes = parse_scopes(&given.collect::<Vec<_>>().join(" "));
     match scopes.len() > SCOPES {
         true => Err(Refused::malformed("at most 64 scopes can be asked for")),
         false => Ok(scopes),
@@ -256,6 +258,24 @@ impl Refused {
             message: message.to_owned(),
             error: Some("invalid_request"),
             retry_after: None,
+        }
+    }
+
+    /// A form that did not arrive whole.
+    fn form(refusal: &Refusal) -> Self {
+        let (status, message) = match refusal {
+            Refusal::Registry(RegistryError::ManifestInvalid(_)) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the form is larger than 16 KiB",
+            ),
+            Refusal::Registry(RegistryError::Body(BodyError::Stalled)) => {
+                (StatusCode::REQUEST_TIMEOUT, "the form came too slowly")
+            }
+            _ => (StatusCode::BAD_REQUEST, "the form did not arrive whole"),
+        };
+        Self {
+            status,
+            ..Self::malformed(message)
         }
     }
 

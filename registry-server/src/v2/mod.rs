@@ -4,12 +4,12 @@
 //! happens is decided in `granary-registry`.
 
 pub(crate) mod blobs;
-mod body;
+pub(crate) mod body;
 mod conditions;
 pub(crate) mod lists;
 pub(crate) mod manifests;
 pub(crate) mod query;
-mod refusal;
+pub(crate) mod refusal;
 mod route;
 pub(crate) mod schema;
 pub(crate) mod uploads;
@@ -87,6 +87,9 @@ pub async fn handle(
         Ok(answer) => answer,
         Err(refusal) => {
             body.drain().await;
+            if refusal.says_that_credentials_ended() {
+                v2.registry.forget(auth::shown(&request));
+            }
             let mut answer = refusal.answer(route.and_then(Route::repository));
             if let Some(problem) = refusal.asks_for_credentials(&auth::shown(&request)) {
                 let scope = route.map(|route| route.scope(&request)).unwrap_or_default();

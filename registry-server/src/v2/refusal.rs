@@ -98,7 +98,16 @@ impl Refusal {
             }
             StatusCode::SERVICE_UNAVAILABLE => {
                 tracing::warn!(error = %self, "a request could not be served now");
-                self.to_string()
+                match self {
+                    // What a database or bucket says is for the log.
+                    Self::Registry(error) | Self::SignIn(SignInError::Registry(error))
+                        if error.is_transient() =>
+                    {
+                        "the registry cannot reach one of its back ends now: try again in a moment"
+                            .to_owned()
+                    }
+                    _ => self.to_string(),
+                }
             }
             _ => self.to_string(),
         };
@@ -131,6 +140,11 @@ impl Refusal {
         };
         // A client that showed a token and is told of no error would ask for the same one again.
         Some(if was_token { problem } else { Problem::None })
+    }
+
+    /// Whether what was shown counted once and does no longer.
+    pub(crate) fn says_that_credentials_ended(&self) -> bool {
+        matches!(self, Self::Registry(RegistryError::Denied(denial)) if denial.reason == Reason::Ended)
     }
 
     /// Whether it was refused because the caller may not see the repository, or there is none.
@@ -349,13 +363,14 @@ fn denial_line(denial: &Denial) -> (StatusCode, ErrorCode, Value) {
     }
 }
 
-/// Whether a read was denied. Whoever may read and is denied something else sees the repository.
+/// Whether a read was denied, or the repository is not there. Whoever may read and is denied something else sees it.
 fn is_hidden(denial: &Denial) -> bool {
     let is_answered = matches!(
         denial.reason,
         Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow
     );
-    denial.asks == Asks::Read && !is_answered
+    let is_hidden = denial.asks == Asks::Read || denial.reason == Reason::Missing;
+    is_hidden && !is_answered
 }
 
 /// What some errors say in headers too, for clients that act on them.

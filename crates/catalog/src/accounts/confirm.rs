@@ -3,7 +3,10 @@
 use granary_access::{Action, AnonymousMode, Context, Decision, Principal, Reason, decide};
 use granary_oci::RepositoryName;
 
-use super::rights::{self, RightsNow, RightsRow};
+use super::{
+    rights::{self, RightsNow, RightsRow},
+    watch::has_accounts,
+};
 use crate::{CatalogError, sql, writer::Write};
 
 /// Who asks for a change.
@@ -31,15 +34,6 @@ impl Asker {
         }
     }
 
-    /// The same without what a token of the token service caps.
-    pub(crate) fn without_token(&self) -> Self {
-        let mut asker = self.clone();
-        if let Principal::Known { credential, .. } = &mut asker.principal {
-            credential.token = None;
-        }
-        asker
-    }
-
     /// The number of the account that owns what is made, if an account makes it.
     pub(crate) fn owner(&self) -> Option<i64> {
         self.principal.ids().map(|(id, _)| id.0)
@@ -52,8 +46,14 @@ impl Asker {
         repository: &'a RepositoryName,
     ) -> Result<Confirmed<'a>, CatalogError> {
         let rights = match &self.principal {
-            // Nothing depends on rights: the operator has all, and without accounts there are none.
-            Principal::Operator | Principal::Local => None,
+            // The operator has all rights.
+            Principal::Operator => None,
+            // Without accounts there are none, but the first may have been made since the request began.
+            Principal::Local => {
+                let mut local = RightsNow::default();
+                local.rights.accounts = has_accounts(&write.transaction).await?;
+                Some(local)
+            }
             Principal::Anonymous | Principal::Known { .. } => {
                 let ids = self.principal.ids();
                 let (statement, values) = rights::question(write.dialect, ids, Some(repository));

@@ -1,7 +1,7 @@
 //! What proves a principal: passwords and tokens. A row never changes what it proves, so what was verified once may be
 //! remembered under its number; whether it still counts is read for every request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use granary_access::{CredentialId, PrincipalId, Scopes};
 use sea_orm::FromQueryResult;
@@ -9,6 +9,7 @@ use sea_orm::FromQueryResult;
 use super::warm::count_up;
 use crate::{
     Catalog, CatalogError,
+    dialect::micros,
     sql::{self, Id},
     writer::Write,
 };
@@ -157,10 +158,37 @@ impl Catalog {
         .await
     }
 
-    /// Ends a credential and everything that was made from it; `false` if there was nothing to end.
-    pub async fn revoke(&self, credential: CredentialId) -> Result<bool, CatalogError> {
+    /// Keeps another hash of the same password, unless the password is another by now.
+    pub async fn renew_hash(
+        &self,
+        credential: CredentialId,
+        former: String,
+        phc: String,
+    ) -> Result<(), CatalogError> {
         self.write(async move |write| {
-            let end = "UPDATE credentials SET revoked_at = $2 WHERE (id = $1 OR parent_id = $1) AND revoked_at IS NULL";
+            let renew = "UPDATE credentials SET phc = $3 WHERE id = $1 AND phc = $2";
+            let values = [credential.0.into(), former.into(), phc.into()];
+            sql::execute(&write.transaction, renew, values).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets refresh tokens that ended a day ago.
+    pub async fn forget_refresh_tokens(&self) -> Result<u64, CatalogError> {
+        self.write(async move |write| {
+            let forget =
+                "DELETE FROM credentials WHERE kind = 3 AND (expires_at < $1 OR revoked_at < $1)";
+            let day = micros(Duration::from_secs(24 * 3600));
+            sql::execute(&write.transaction, forget, [(write.now - day).into()]).await
+        })
+        .await
+    }
+
+    /// Ends an API token, and with it everything that was made from it; `false` if there was none.
+    pub async fn revoke_token(&self, credential: CredentialId) -> Result<bool, CatalogError> {
+        self.write(async move |write| {
+            let end = "UPDATE credentials SET revoked_at = $2 WHERE id = $1 AND kind = 2 AND revoked_at IS NULL";
             let values = [credential.0.into(), write.now.into()];
             let ended = sql::execute(&write.transaction, end, values).await? > 0;
             if ended {
@@ -187,8 +215,8 @@ pub(super) async fn set_password(
     principal: i64,
     phc: &str,
 ) -> Result<(), CatalogError> {
-    let end = "UPDATE credentials SET revoked_at = $2 WHERE principal_id = $1 AND revoked_at IS NULL \
-               AND (kind = 1 OR parent_id IN (SELECT id FROM credentials WHERE principal_id = $1 AND kind = 1))";
+    // What was made from it ends with it, as whoever reads rights sees.
+    let end = "UPDATE credentials SET revoked_at = $2 WHERE principal_id = $1 AND kind = 1 AND revoked_at IS NULL";
     sql::execute(
         &write.transaction,
         end,

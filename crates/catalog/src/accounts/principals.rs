@@ -65,11 +65,31 @@ impl Catalog {
         Ok(made)
     }
 
-    /// Makes a user; `None` if the name is taken.
-    pub async fn create_user(&self, user: NewUser) -> Result<Option<PrincipalId>, CatalogError> {
+    /// The version of a process that serves from the catalog and knows no accounts, if there is one.
+    pub async fn replica_without_accounts(&self) -> Result<Option<String>, CatalogError> {
+        let since = self.now().await? - micros(GONE);
+        let values = [granary_migrations::RELEASE.into(), since.into()];
+        let old: Option<Old> = self.reads.one(OLD, values).await?;
+        Ok(old.map(|old| old.version))
+    }
+
+    /// Makes a user, and says whether the namespace of its name is its own; `None` if the name is taken. Of a namespace that
+    /// nobody owns, as an import makes it, it becomes the owner.
+    pub async fn create_user(
+        &self,
+        user: NewUser,
+    ) -> Result<Option<(PrincipalId, bool)>, CatalogError> {
         self.write(async move |write| {
-            let made = insert(write, &user).await?;
-            Ok(made.map(PrincipalId))
+            let Some(made) = insert(write, &user).await? else {
+                return Ok(None);
+            };
+            let name = user.handle.as_str();
+            let take = "UPDATE namespaces SET owner_id = $1 WHERE name = $2 AND owner_id IS NULL";
+            sql::execute(&write.transaction, take, [made.into(), name.into()]).await?;
+            let others = "SELECT id FROM namespaces WHERE name = $1 AND owner_id <> $2";
+            let others: Option<Id> =
+                sql::one(&write.transaction, others, [name.into(), made.into()]).await?;
+            Ok(Some((PrincipalId(made), others.is_none())))
         })
         .await
     }
@@ -82,16 +102,21 @@ impl Catalog {
     }
 }
 
+/// A process that was heard of lately and knows no accounts.
+const OLD: &str =
+    "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
+
 async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, CatalogError> {
     let note =
         "INSERT INTO settings (name, value) VALUES ('accounts', '1') ON CONFLICT (name) DO NOTHING";
     if sql::execute(&write.transaction, note, []).await? == 0 {
         return Ok(FirstAccount::NotTheFirst);
     }
-    let old = "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
-    let release = granary_migrations::RELEASE;
-    let values = [release.into(), (write.now - micros(GONE)).into()];
-    let old: Option<Old> = sql::one(&write.transaction, old, values).await?;
+    let values = [
+        granary_migrations::RELEASE.into(),
+        (write.now - micros(GONE)).into(),
+    ];
+    let old: Option<Old> = sql::one(&write.transaction, OLD, values).await?;
     if let Some(Old { version }) = old {
         let undo = "DELETE FROM settings WHERE name = 'accounts'";
         sql::execute(&write.transaction, undo, []).await?;

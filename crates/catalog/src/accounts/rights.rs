@@ -37,6 +37,8 @@ pub(super) struct RightsRow {
     credential_id: Option<i64>,
     revoked_at: Option<i64>,
     ends_at: Option<i64>,
+    parent_revoked_at: Option<i64>,
+    parent_ends_at: Option<i64>,
     namespace_id: Option<i64>,
     owner_id: Option<i64>,
     repository_id: Option<i64>,
@@ -51,6 +53,13 @@ pub(super) struct RightsRow {
     expires_at: Option<i64>,
 }
 
+impl RightsRow {
+    /// When the credential expires, or what it was made from does.
+    fn ends_at(&self) -> Option<i64> {
+        self.ends_at.into_iter().chain(self.parent_ends_at).min()
+    }
+}
+
 /// Every table is entered by a key: the cost grows with the principal's groups in the one organisation that owns the
 /// namespace, not with its groups, grants and repositories elsewhere.
 fn statement(dialect: Dialect, patterns: usize) -> String {
@@ -59,12 +68,14 @@ fn statement(dialect: Dialect, patterns: usize) -> String {
            SELECT {GENERATION} AS generation, {clock} AS now, \
                   CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, \
                   c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, \
+                  o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, \
                   n.id AS namespace_id, n.owner_id, r.id AS repository_id, CAST(r.visibility AS bigint) AS visibility, \
                   CAST(s.create_by AS bigint) AS create_by, CAST(s.default_visibility AS bigint) AS default_visibility, \
                   s.immutable_tags \
            FROM (SELECT 1 AS one) z \
            LEFT JOIN principals p ON p.id = $1 \
            LEFT JOIN credentials c ON c.id = $2 AND c.principal_id = $1 \
+           LEFT JOIN credentials o ON o.id = c.parent_id \
            LEFT JOIN namespaces n ON n.name = $3 \
            LEFT JOIN namespace_settings s ON s.namespace_id = n.id \
            LEFT JOIN repositories r ON r.name = $4 \
@@ -154,7 +165,8 @@ pub(super) fn read(
         stands: head.state == Some(ACTIVE)
             && head.credential_id.is_some()
             && head.revoked_at.is_none()
-            && head.ends_at.is_none_or(|end| now < end),
+            && head.parent_revoked_at.is_none()
+            && head.ends_at().is_none_or(|end| now < end),
         exists: head.repository_id.is_some(),
         namespace_exists: head.namespace_id.is_some(),
         visibility: match visibility {
@@ -224,7 +236,7 @@ impl Catalog {
             Dialect::Postgres => rows.first().and_then(|row| row.generation),
         };
         if let Some(generation) = generation {
-            let (read, until) = (read.clone(), rows.first().and_then(|row| row.ends_at));
+            let (read, until) = (read.clone(), rows.first().and_then(RightsRow::ends_at));
             let kept = Warm {
                 read,
                 generation,
@@ -243,10 +255,24 @@ impl Catalog {
         last: &str,
         limit: u64,
     ) -> Result<Vec<String>, CatalogError> {
-        let who = principal.map_or(0, |id| id.0);
-        let now = self.now().await?;
-        let values = [who.into(), last.into(), signed(limit).into(), now.into()];
-        let rows: Vec<Name> = self.reads.all(READABLE, values).await?;
+        let rows: Vec<Name> = match principal {
+            None => {
+                let query = "SELECT name FROM repositories WHERE name > $1 AND listed AND visibility = 2 ORDER BY name LIMIT $2";
+                self.reads
+                    .all(query, [last.into(), signed(limit).into()])
+                    .await?
+            }
+            Some(principal) => {
+                let query = format!(
+                    "SELECT r.name FROM repositories r JOIN namespaces n ON n.id = r.namespace_id \
+                     WHERE r.name > $3 AND r.listed AND {READABLE} ORDER BY r.name LIMIT $4"
+                );
+                let now = self.now().await?;
+                let limit = signed(limit);
+                let values = [principal.0.into(), now.into(), last.into(), limit.into()];
+                self.reads.all(&query, values).await?
+            }
+        };
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
 }
@@ -256,15 +282,13 @@ struct Name {
     name: String,
 }
 
-/// The same sources of rights as [`statement`] reads for one repository, here as a condition on many. Walks the names in
-/// their order until there are enough.
-const READABLE: &str = "SELECT r.name FROM repositories r JOIN namespaces n ON n.id = r.namespace_id \
-    WHERE r.name > $2 AND r.listed AND (r.visibility = 2 OR n.owner_id = $1 \
+/// The same sources of rights as [`statement`] reads for one repository, here as a condition on many: whether the principal
+/// `$1` may read the repository `r` of the namespace `n`, at the time `$2`.
+pub(crate) const READABLE: &str = "(r.visibility = 2 OR n.owner_id = $1 \
       OR EXISTS (SELECT 1 FROM principals p WHERE p.id = $1 AND p.system_role = 1) \
       OR EXISTS (SELECT 1 FROM memberships m WHERE m.member_id = $1 AND m.group_id = n.owner_id AND m.role >= 2) \
       OR EXISTS (SELECT 1 FROM grants g WHERE g.namespace_id = n.id AND g.actions % 2 = 1 \
         AND (g.grantee_id = $1 OR g.grantee_id IN (SELECT m.group_id FROM memberships m WHERE m.member_id = $1 AND m.organisation_id = n.owner_id)) \
-        AND (g.expires_at IS NULL OR g.expires_at > $4) \
+        AND (g.expires_at IS NULL OR g.expires_at > $2) \
         AND (g.pattern = r.name OR g.pattern = '**' OR (g.pattern LIKE '%/**' \
-          AND SUBSTR(r.name, 1, LENGTH(g.pattern) - 2) = SUBSTR(g.pattern, 1, LENGTH(g.pattern) - 2))))) \
-    ORDER BY r.name LIMIT $3";
+          AND SUBSTR(r.name, 1, LENGTH(g.pattern) - 2) = SUBSTR(g.pattern, 1, LENGTH(g.pattern) - 2)))))";

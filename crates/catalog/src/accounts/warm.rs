@@ -83,8 +83,8 @@ impl WarmRights {
     pub(crate) fn new(shared: Option<&Reads>) -> Self {
         Self {
             kept: Map::new(KEPT),
-            // One statement at a time is enough: it answers everybody who waits.
-            generations: shared.map(|reads| Together::new(reads.clone(), 1)),
+            // One statement answers everybody who waits; a second keeps one that is stuck from holding up all.
+            generations: shared.map(|reads| Together::new(reads.clone(), 2)),
         }
     }
 
@@ -116,9 +116,10 @@ impl WarmRights {
         }))
     }
 
-    /// Keeps rights that were read. Of what is not there nothing is kept: it may be made at any moment.
+    /// Keeps rights that were read. Nothing is kept of what is not there, as it may be made at any moment, and nothing of what
+    /// may not be read: it must not be answered sooner than what is not there.
     pub(super) fn keep(&self, key: Key, warm: Warm) {
-        if key.1.is_none() || warm.read.rights.exists {
+        if key.1.is_none() || warm.read.rights.shows(warm.read.now) {
             self.kept.insert(key, Arc::new(warm));
         }
     }

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::FromQueryResult;
+use sea_orm::{DatabaseTransaction, FromQueryResult};
 
-use crate::{Catalog, CatalogError, dialect::Dialect};
+use crate::{Catalog, CatalogError, dialect::Dialect, sql};
 
 /// For how long it is believed that there are no accounts.
 const BELIEVED: Duration = Duration::from_secs(2);
@@ -53,6 +53,12 @@ impl AccountsWatch {
             Dialect::Postgres => seen.is_some_and(|seen| seen.elapsed() < BELIEVED),
         }
     }
+}
+
+pub(super) async fn has_accounts(transaction: &DatabaseTransaction) -> Result<bool, CatalogError> {
+    let query = "SELECT COUNT(*) AS number FROM settings WHERE name = 'accounts'";
+    let found: Option<Number> = sql::one(transaction, query, []).await?;
+    Ok(found.is_some_and(|found| found.number > 0))
 }
 
 impl Catalog {

@@ -272,16 +272,24 @@ impl Catalog {
         }
     }
 
-    /// Ends a copy: the catalog may be used from now on.
-    pub async fn end_copy(&self) -> Result<(), CatalogError> {
+    /// Ends a copy: the catalog may be used from now on. Says how many tokens were withdrawn, if they were to be: a backup does
+    /// not know what was withdrawn after it was made (decision 36).
+    pub async fn end_copy(&self, withdraw_tokens: bool) -> Result<u64, CatalogError> {
         self.write(async move |write| {
+            let mut withdrawn = 0;
+            if withdraw_tokens {
+                let end =
+                    "UPDATE credentials SET revoked_at = $1 WHERE kind <> 1 AND revoked_at IS NULL";
+                withdrawn = sql::execute(&write.transaction, end, [write.now.into()]).await?;
+            }
             let delete = "DELETE FROM settings WHERE name IN ($1, $2)";
             sql::execute(&write.transaction, delete, [SOURCE.into(), PROGRESS.into()]).await?;
             // The source's note of its release stayed behind. Where accounts arrived, the target has to keep out what
             // would serve everything to everybody beside them; until now the note of the copy did.
             schema::note_accounts(&write.transaction).await?;
             write.touch(Touched::Everything);
-            Ok(())
+            write.touch(Touched::Rights);
+            Ok(withdrawn)
         })
         .await
     }

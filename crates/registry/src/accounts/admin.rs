@@ -80,6 +80,8 @@ pub enum AccountsReport {
     UserAdded {
         /// Its name.
         user: String,
+        /// Whether repositories below that name are its own. Somebody may have made some before.
+        owns_its_name: bool,
     },
     /// The new password counts.
     PasswordSet {
@@ -129,6 +131,12 @@ pub enum AccountsError {
          minute, and try again"
     )]
     OldReplica(String),
+    /// The same, and the first account is made.
+    #[error(
+        "the first account is made, but a replica of version {0} is running, which knows no accounts and serves everybody: stop it \
+         NOW"
+    )]
+    OldReplicaServes(String),
     /// Nothing encrypts the keys.
     #[error(
         "accounts need a key of the installation: put 32 random bytes into a file, such as with 'head -c 32 /dev/urandom', \
@@ -188,7 +196,7 @@ impl Registry {
             }
             AccountsCommand::RevokeToken { id } => {
                 let credential = granary_access::CredentialId(id);
-                match self.parts.catalog.revoke(credential).await? {
+                match self.parts.catalog.revoke_token(credential).await? {
                     true => Ok(AccountsReport::TokenRevoked { id }),
                     false => Err(AccountsError::NoSuchToken(id)),
                 }
@@ -228,6 +236,10 @@ impl Registry {
             FirstAccount::Made { namespaces, .. } => {
                 // Every replica knows of it by then, so nobody is served without credentials after this answer.
                 tokio::time::sleep(self.parts.catalog.accounts_are_known_after()).await;
+                // One that started meanwhile may have come too late for the first look.
+                if let Some(version) = self.parts.catalog.replica_without_accounts().await? {
+                    return Err(AccountsError::OldReplicaServes(version));
+                }
                 self.signer().await?;
                 Ok(AccountsReport::Bootstrapped {
                     user: handle,
@@ -246,12 +258,12 @@ impl Registry {
         self.need_accounts().await?;
         let user = self.new_user(user, password, administrator).await?;
         let handle = user.handle.clone();
-        match self.parts.catalog.create_user(user).await? {
-            Some(_) => Ok(AccountsReport::UserAdded {
-                user: handle.to_string(),
-            }),
-            None => Err(AccountsError::Taken(handle)),
-        }
+        let made = self.parts.catalog.create_user(user).await?;
+        let (_, owns_its_name) = made.ok_or_else(|| AccountsError::Taken(handle.clone()))?;
+        Ok(AccountsReport::UserAdded {
+            user: handle.to_string(),
+            owns_its_name,
+        })
     }
 
     async fn new_user(

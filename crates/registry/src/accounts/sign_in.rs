@@ -52,6 +52,26 @@ pub(super) struct Verified {
     until: Option<i64>,
 }
 
+impl Verified {
+    /// What it takes in memory, roughly.
+    pub(super) fn weight(&self) -> u32 {
+        let names = match &self.principal {
+            Principal::Known { credential, .. } => {
+                credential.token.as_ref().map_or(0, TokenAccess::len)
+            }
+            _ => 0,
+        };
+        u32::try_from(400 + 200 * names).unwrap_or(u32::MAX)
+    }
+}
+
+/// How long a sign-in waits for another of the same credentials.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const BUSY: SignInError = SignInError::Busy {
+    retry_after: Duration::from_secs(1),
+};
+
 /// A user name that stands for whoever a token belongs to.
 const WHOEVER: &str = "token";
 
@@ -81,6 +101,19 @@ impl Registry {
         let found = self.parts.catalog.token(CredentialKind::Refresh, &secret);
         let found = found.await.map_err(RegistryError::from)?;
         found.map(principal_of).ok_or(SignInError::Wrong)
+    }
+
+    /// Forgets whom something proves, because that counts no longer: the same password may have been set anew.
+    pub fn forget(&self, shown: Shown) {
+        let accounts = &self.parts.accounts;
+        let fingerprint = match &shown {
+            Shown::Password { user, secret } => {
+                accounts.fingerprints.of(&["basic", user, secret.expose()])
+            }
+            Shown::Bearer(secret) => accounts.fingerprints.of(&["bearer", secret.expose()]),
+            Shown::Nothing | Shown::Unreadable => return,
+        };
+        accounts.verified.invalidate(&fingerprint);
     }
 
     /// Whether there are accounts.
@@ -119,6 +152,14 @@ impl Registry {
         if let Some(principal) = self.remembered(&fingerprint) {
             return Ok(principal);
         }
+        // A fleet that starts shows one password a hundred times: one of them has it hashed, the others wait for that.
+        let turn = accounts.turn(&fingerprint);
+        let Ok(_turn) = tokio::time::timeout(PATIENCE, turn.lock()).await else {
+            return Err(BUSY);
+        };
+        if let Some(principal) = self.remembered(&fingerprint) {
+            return Ok(principal);
+        }
         let principal = if token_kind(secret.expose()) == Some(TokenKind::Api) {
             let found = self.by_api_token(&secret).await?;
             if user != WHOEVER && user != found.name() {
@@ -140,18 +181,25 @@ impl Registry {
             .accounts
             .passwords(&self.parts.rules.accounts.passwords)?;
         let phc = found.as_ref().map(|found| found.phc.clone());
+        let again = secret.clone();
         // Of a user who does not exist the hash takes as long.
         let verdict = match pool.verify(secret, phc).await {
             Ok(verdict) => verdict,
-            Err(PoolError::Full) => {
-                let retry_after = Duration::from_secs(1);
-                return Err(SignInError::Busy { retry_after });
-            }
+            Err(PoolError::Full) => return Err(BUSY),
             Err(PoolError::Failed(problem)) => {
                 tracing::error!(problem, "a password could not be verified");
                 return Err(RegistryError::Internal("a password could not be verified").into());
             }
         };
+        if let (Some(found), Verdict::RightButWeak) = (&found, verdict)
+            && let Ok(phc) = pool.hash(again).await
+        {
+            let (catalog, former) = (&self.parts.catalog, found.phc.clone());
+            let renewing = catalog.renew_hash(found.credential, former, phc);
+            if let Err(error) = renewing.await {
+                tracing::warn!(%error, "a password could not be hashed by the settings of today");
+            }
+        }
         match (found, verdict) {
             (Some(found), Verdict::Right | Verdict::RightButWeak) => Ok(Principal::Known {
                 id: found.principal,

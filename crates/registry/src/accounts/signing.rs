@@ -13,8 +13,8 @@ use crate::{Registry, RegistryError};
 
 /// How long what was read is believed.
 const FRESH: Duration = Duration::from_secs(60);
-/// The same where a token names a key that is not among them.
-const JUST_READ: Duration = Duration::from_secs(10);
+/// The same where a token names a key that is not among them: another replica may just have made it.
+const JUST_READ: Duration = Duration::from_secs(1);
 
 /// What was read last.
 #[derive(Default)]

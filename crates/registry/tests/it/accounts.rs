@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use granary_access::{Scopes, Visibility};
 use granary_catalog::CatalogError;
-use granary_identity::{InstallationKey, PasswordSettings, Secret};
+use granary_identity::{InstallationKey, PasswordSettings, Secret, parse_scopes};
 use granary_oci::{Digest, Reference};
 use granary_registry::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, AnonymousMode, Chunk, Denial,
@@ -294,7 +294,150 @@ fn a_token_withdrawn_while_a_blob_is_closed_stops_it() {
         gate.open();
         assert_eq!(reason(closing.await.unwrap()), Some(Reason::Ended));
         let refused = reason(reads(registry, &bob(registry).await, "bob/app").await);
-        assert_eq!(refused, Some(Reason::Hidden), "the repository was not made");
+        assert_eq!(
+            refused,
+            Some(Reason::Missing),
+            "the repository was not made"
+        );
+    });
+}
+
+#[test]
+fn a_manifest_that_is_put_while_the_first_account_is_made_is_refused() {
+    alone(async {
+        let world = World::new(rules(AnonymousMode::None)).await;
+        let registry = &world.registry;
+        put(registry, "a/b", "v", &image(&[])).await.unwrap();
+        let may = pushes(registry, &Principal::Local, "a/b").await.unwrap();
+        let gate = Gate::shut("manifest::before_put");
+        let request = ManifestRequest {
+            body: image(&[]),
+            ..manifest("later", Digest::sha256(b""))
+        };
+        let putting = tokio::spawn(async move { may.put_manifest(request).await });
+        gate.reached().await;
+        bootstrap(registry).await;
+        gate.open();
+        let refused = reason(putting.await.unwrap());
+        assert_eq!(refused, Some(Reason::NoCredentials));
+    });
+}
+
+#[test]
+fn what_was_made_from_a_credential_ends_with_it() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        image_of_bob(registry, "v").await;
+        let (id, token) = token(registry).await;
+        let who = sign_in(registry, "bob", token).await.unwrap();
+        let scopes = parse_scopes("repository:bob/app:pull repository:alice/app:pull,push");
+        let issued = registry
+            .issue_token(&who, &scopes, Some("test"))
+            .await
+            .unwrap();
+        assert_eq!(issued.granted.len(), 1, "{:?}", issued.granted);
+        let refresh = issued.refresh.unwrap();
+        let bearer = || registry.sign_in(Shown::Bearer(issued.token.clone()));
+        let by_token = bearer().await.unwrap();
+        assert!(reads(registry, &by_token, "bob/app").await.is_ok());
+        let refused = reason(pushes(registry, &by_token, "bob/app").await);
+        assert_eq!(refused, Some(Reason::TokenTooNarrow));
+        let again = registry.sign_in_again(&refresh).await.unwrap();
+        let further = registry.issue_token(&again, &scopes, None).await.unwrap();
+        assert!(further.refresh.is_none());
+        revoke(registry, id).await;
+        for who in [by_token, bearer().await.unwrap(), again] {
+            let refused = reason(reads(registry, &who, "bob/app").await);
+            assert_eq!(refused, Some(Reason::Ended));
+        }
+        let again = registry.sign_in_again(&refresh).await.unwrap();
+        let refused = reason(registry.issue_token(&again, &scopes, None).await);
+        assert_eq!(refused, Some(Reason::Ended));
+    });
+}
+
+#[test]
+fn the_same_password_set_again_counts() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        image_of_bob(registry, "v").await;
+        let command = AccountsCommand::SetPassword {
+            user: "bob".to_owned(),
+            password: password("bob"),
+        };
+        registry.administer(command).await.unwrap();
+        let former = bob(registry).await;
+        let refused = reason(reads(registry, &former, "bob/app").await);
+        assert_eq!(refused, Some(Reason::Ended), "remembered from before");
+        registry.forget(Shown::Password {
+            user: "bob".to_owned(),
+            secret: password("bob"),
+        });
+        let who = bob(registry).await;
+        assert!(reads(registry, &who, "bob/app").await.is_ok());
+    });
+}
+
+#[test]
+fn a_password_is_hashed_again_by_the_settings_of_today() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let phc = async |registry: &Registry| {
+            let found = registry.catalog().password("bob").await.unwrap().unwrap();
+            (found.credential, found.phc)
+        };
+        let (credential, before) = phc(&world.registry).await;
+        let mut stronger = rules(AnonymousMode::None);
+        stronger.accounts.passwords.memory_kib = 16;
+        let world = world.restarted(stronger).await;
+        assert!(
+            sign_in(&world.registry, "bob", secret("wrong"))
+                .await
+                .is_err()
+        );
+        assert_eq!(phc(&world.registry).await.1, before);
+        bob(&world.registry).await;
+        let (same, after) = phc(&world.registry).await;
+        assert_eq!(same, credential, "what was made from it goes on");
+        assert!(after != before && after.contains("m=16,"), "{after}");
+        assert!(
+            sign_in(&world.registry, "bob", password("bob"))
+                .await
+                .is_ok()
+        );
+    });
+}
+
+#[test]
+fn a_namespace_belongs_to_the_user_of_its_name() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let alice = sign_in(registry, "alice", password("alice")).await.unwrap();
+        let may = pushes(registry, &alice, "bob/app").await.unwrap();
+        let request = ManifestRequest {
+            body: image(&[]),
+            ..manifest("v", Digest::sha256(b""))
+        };
+        may.put_manifest(request).await.unwrap();
+        let bob = bob(registry).await;
+        assert!(reads(registry, &bob, "bob/app").await.is_ok());
+        assert!(pushes(registry, &bob, "bob/app").await.is_ok());
+        // One that nobody has the name of is its maker's.
+        let may = pushes(registry, &alice, "shared/app").await.unwrap();
+        let request = ManifestRequest {
+            body: image(&[]),
+            ..manifest("v", Digest::sha256(b""))
+        };
+        may.put_manifest(request).await.unwrap();
+        let refused = reason(pushes(registry, &bob, "shared/app").await);
+        assert_eq!(refused, Some(Reason::Hidden));
     });
 }
 

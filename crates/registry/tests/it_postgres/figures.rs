@@ -102,7 +102,7 @@ async fn accounts_are_copied_and_numbered_on() {
         .unwrap();
     snapshot.close().await.unwrap();
     assert_eq!(schema_status(&urls[1]).await.unwrap().release, 3);
-    to.end_copy().await.unwrap();
+    to.end_copy(false).await.unwrap();
     assert_eq!(schema_status(&urls[1]).await.unwrap().release, 4);
     let ask = |query: &str| server.psql(target, query).unwrap().trim().to_owned();
     assert_eq!(ask("SELECT id FROM credentials"), "4");

@@ -64,12 +64,15 @@ class Zot(Contender):
         config = {
             "distSpecVersion": "1.1.1",
             "storage": {"rootDirectory": str(folder / "data"), "commit": self.commit},
-            "http": {"address": "127.0.0.1", "port": str(port)},
+            "http": self.http(folder, port),
             "log": {"level": "error", "output": os.devnull},
         }
         path = folder / "config.json"
         path.write_text(json.dumps(config))
         return [self.binary, "serve", str(path)]
+
+    def http(self, folder, port):
+        return {"address": "127.0.0.1", "port": str(port)}
 
 
 class ZotCommit(Zot):

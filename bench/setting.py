@@ -1,4 +1,4 @@
-"""What all steps on the back ends share: the servers, the load generator, and how figures become text."""
+"""What the steps of all sections share: the servers, the load generator, and how figures become text."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ RUN_TIMEOUT = 300
 
 
 class Setting:
-    """The back ends, and every server that was started, so that none outlives this program."""
+    """The back ends, if there are any, and every server that was started, so that none outlives this program."""
 
     def __init__(self, places, granary, bench, folder, args):
         self.places, self.granary, self.bench = places, granary, bench
@@ -23,7 +23,7 @@ class Setting:
         self.quick = args.quick
         self.rounds = 1 if args.quick else args.rounds
         self.seconds = 1.0 if args.quick else args.seconds
-        self.patience = args.patience
+        self.patience = getattr(args, "patience", 0.0)
         self.keep = args.keep
         self.started = []
         self.numbers = itertools.count(1)
@@ -52,11 +52,13 @@ class Setting:
             else:
                 instance.remove()
 
-    def seed(self, instance, repository, tags):
+    def seed(self, instance, repository, tags, *options):
         """Pushes a repository of small images and gives the path of its description."""
         state = instance.folder / f"state-{repository.replace('/', '-')}.json"
         command = [self.bench, "seed", "--url", instance.url, "--repository", repository, "--tags", str(tags)]
-        subprocess.run([*command, "--state", state], check=True, capture_output=True, text=True)
+        done = subprocess.run([*command, "--state", state, *options], check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{instance.contender.name} cannot be seeded: {done.stderr.strip()[:300]}")
         return state
 
     def load(self, instance, workload, *options, connections=16, seconds=None):

@@ -2,7 +2,7 @@
 
 check.py files                      the Dockerfile, the versions, the metrics named by the rules and the dashboard
 check.py chart FILE SECRETS         a rendered chart; SECRETS are the names its containers must take secrets from, with commas
-check.py compose FILE               a rendered compose file, as JSON, without its profiles
+check.py compose FILE [SECRET]      a rendered compose file, as JSON, without its profiles; with SECRET, the accounts' key, there are accounts
 check.py expressions                the dashboard's expressions as a file of rules, for promtool
 """
 
@@ -26,6 +26,9 @@ SECRET_SETTINGS = {
     "GRANARY_STORAGE__S3__ACCESS_KEY_ID",
     "GRANARY_STORAGE__S3__SECRET_ACCESS_KEY",
 }
+
+# Settings that name a file with a secret in it.
+SECRET_FILES = {"GRANARY_AUTH__KEY_FILE", "GRANARY_SERVER__TLS_KEY"}
 
 problems = []
 
@@ -217,6 +220,9 @@ def check_container(container, pod, secrets):
     taken = {item["valueFrom"]["secretKeyRef"]["name"] for item in variables.values() if "valueFrom" in item}
     taken |= {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
     check(taken == secrets, f"secrets are taken from {sorted(taken)}, not from {sorted(secrets)}")
+    files = {mount["mountPath"] for mount in container["volumeMounts"] if any(v["name"] == mount["name"] and "secret" in v for v in pod["volumes"])}
+    for name in SECRET_FILES & set(variables):
+        check(str(Path(variables[name]["value"]).parent) in files, f"{name} is in no secret that is mounted")
     drain = int(variables["GRANARY_SERVER__DRAIN_TIMEOUT"]["value"].removesuffix("s"))
     pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     check(pod["terminationGracePeriodSeconds"] >= pause + drain + 45, "the grace period is shorter than the drain")
@@ -260,7 +266,7 @@ def seconds(text):
     return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
-def check_compose(file):
+def check_compose(file, secret=None):
     services = json.loads(Path(file).read_text())["services"]
     replicas = {name: service for name, service in services.items() if name.startswith("granary-")}
     check(len(replicas) == 3, f"{len(replicas)} replicas instead of 3")
@@ -279,6 +285,10 @@ def check_compose(file):
         check(any(mount.startswith("/var/lib/granary:") for mount in service["tmpfs"]), f"{name}: no folder for its socket")
         check(seconds(service["stop_grace_period"]) > seconds(environment["GRANARY_SERVER__DRAIN_TIMEOUT"]) + 30, f"{name}: grace period")
         check_environment(name, environment)
+        mounted = [item["target"] for item in service.get("secrets", [])]
+        check(mounted == ([f"/run/secrets/{secret}"] if secret else []), f"{name}: the secrets {mounted}")
+        check(environment.get("GRANARY_AUTH__KEY_FILE") == (mounted[0] if mounted else None), f"{name}: GRANARY_AUTH__KEY_FILE")
+        check(("--allow-anonymous" in service["command"]) == (secret is None), f"{name}: {service['command']}")
     upstream = re.search(r"upstream granary \{(.*?)\}", (HERE / "compose/nginx.conf").read_text(), re.S).group(1)
     balanced = re.findall(r"^\s*server (\S+):5000", upstream, re.M)
     check(sorted(balanced) == sorted(replicas), f"nginx balances over {balanced}")
@@ -294,8 +304,8 @@ def main():
             check(chart["appVersion"] == version(), f"Chart.yaml: appVersion is not {version()}")
         case ["chart", file, secrets]:
             check_chart(file, secrets)
-        case ["compose", file]:
-            check_compose(file)
+        case ["compose", file, *secret]:
+            check_compose(file, *secret)
         case ["expressions"]:
             rules = [{"record": f"dashboard:{i}", "expr": plain(e)} for i, (_, e) in enumerate(dashboard_expressions())]
             print(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))

@@ -73,13 +73,14 @@ refuse() { # PATTERN HELM'S ARGUMENTS...
 
 if want helm; then
   render default granary-database,granary-s3
-  render full db,s3,redis,granary-tls --values "$CHART/ci/full-values.yaml"
+  render full db,s3,redis,auth,granary-tls --values "$CHART/ci/full-values.yaml"
   render bare granary-database --values "$CHART/ci/bare-values.yaml"
   step "chart: what it refuses"
   refuse 'database.url is a secret' --set 'settings.database\.url=x'
   refuse 'secret_access_key is a secret' --set 'settings.storage\.s3\.secret_access_key=x'
   refuse "'url' not allowed" --set database.url=postgres://u:p@h/d
   refuse 'value of its own' --set 'settings.storage\.s3\.bucket=x'
+  refuse 'value of its own' --set 'settings.auth\.key_file=x'
   refuse 'otlp_endpoint' --set 'settings.telemetry\.otlp_endpoint=http://user:secret@collector:4318'
   refuse 'existingSecret' --set database.existingSecret=
   refuse 'at least one host' --set ingress.enabled=true
@@ -92,6 +93,8 @@ if docker compose version >/dev/null 2>&1 || want docker-compose; then
   files=(--file "$DEPLOY/compose/compose.yaml" --env-file "$DEPLOY/compose/.env.example")
   compose "${files[@]}" config --format json >compose.json
   checked compose compose.json
+  compose "${files[@]}" --file "$DEPLOY/compose/accounts.yaml" config --format json >accounts.json
+  checked compose accounts.json auth-key
   # Into a file first: grep ends at the first match, and compose would be told that nobody listens.
   compose "${files[@]}" --profile search config --services >services.txt
   grep -qx elasticsearch services.txt || fail "no elasticsearch in the profile search"

@@ -72,12 +72,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with $v.s3.publicEndpoint }}{{ $_ := set $own "storage.s3.public_endpoint" . }}{{ end }}
 {{- with $v.s3.prefix }}{{ $_ := set $own "storage.s3.prefix" . }}{{ end }}
 {{- if $v.s3.caConfigMap }}{{ $_ := set $own "storage.s3.ca_file" "/etc/granary/ca/ca.crt" }}{{ end }}
+{{- if $v.auth.existingSecret }}{{ $_ := set $own "auth.key_file" "/etc/granary/auth/auth.key" }}{{ end }}
 {{- if $v.tls.existingSecret }}
 {{- $_ := set $own "server.tls_cert" "/etc/granary/tls/tls.crt" }}
 {{- $_ := set $own "server.tls_key" "/etc/granary/tls/tls.key" }}
 {{- end }}
 {{- $secret := list "database.url" "redis.url" "storage.s3.access_key_id" "storage.s3.secret_access_key" }}
-{{- $fixed := list "server.public_url" "server.trusted_proxies" "server.tls_cert" "server.tls_key" "storage.s3.endpoint" "storage.s3.public_endpoint" "storage.s3.prefix" "storage.s3.ca_file" }}
+{{- $fixed := list "auth.key_file" "server.public_url" "server.trusted_proxies" "server.tls_cert" "server.tls_key" "storage.s3.endpoint" "storage.s3.public_endpoint" "storage.s3.prefix" "storage.s3.ca_file" }}
 {{- range $name, $value := $v.settings }}
 {{- if has $name $secret }}
 {{- fail (printf "settings: %s is a secret: put it into a secret and name that in existingSecret" $name) }}

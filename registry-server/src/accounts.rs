@@ -72,6 +72,9 @@ pub fn user(command: &UserCommand) -> anyhow::Result<()> {
 pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
     match command {
         TokenCommand::Create(args) => {
+            if args.expires.is_some_and(|lifetime| lifetime.as_secs() == 0) {
+                return Err(UsageError("a token is good for at least a second".to_owned()).into());
+            }
             let command = AccountsCommand::CreateToken {
                 user: args.user.clone(),
                 name: args.name.clone(),

@@ -91,7 +91,7 @@ async fn errors_in_the_environment_name_the_variable() {
 /// Decision 34: what is not built yet is not known either.
 #[tokio::test]
 async fn keys_and_commands_to_come_are_unknown() {
-    for key in ["search.kind", "auth.anonymous"] {
+    for key in ["search.kind", "audit.keep"] {
         let (section, name) = key.rsplit_once('.').unwrap();
         let ran = check(
             &format!("[{section}]\n{name} = \"x\"\n"),
@@ -103,7 +103,7 @@ async fn keys_and_commands_to_come_are_unknown() {
     }
     for arguments in [
         &["publish"][..],
-        &["admin", "bootstrap"],
+        &["admin", "team"],
         &["serve", "--port", "1"],
         &[],
     ] {

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 pub(crate) use self::{
     answer::{Answer, Request},
     bucket::Bucket,
-    command::{Ran, granary, run},
+    command::{Ran, granary, run, run_with_input},
     content::{
         CONFIG, DOCKER_LIST, DOCKER_MANIFEST, EMPTY, IMAGE, INDEX, Image, LAYER, artifact,
         descriptor, image, index, noise, sha256, sha512,

@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod accounts;
 mod catalog;
 mod collect;
 mod configuration;
@@ -20,6 +21,7 @@ mod manifest_forms;
 mod manifests;
 mod mount;
 mod operations;
+mod permissions;
 mod power_loss_image;
 mod pull;
 mod ranges;

@@ -202,11 +202,15 @@ fn known(
         Some(token) => scoped.within(token.verbs(repository)),
         None => scoped,
     };
-    let sees = rights.shows(context.now);
+    // A credential that may not read there learns no more of it than a stranger.
+    let reads = rights
+        .held(context.now, None)
+        .within(scopes.verbs(repository, None));
+    let could_see = reads.has(Verb::Read);
+    let sees = could_see && rights.exists;
     let makes = !rights.exists && matches!(action, Action::Push | Action::CreateTag(_));
     let is_there = rights.exists || makes;
     if !is_there || !given.has(verb) {
-        let could_see = rights.held(context.now, None).has(Verb::Read);
         return Decision::Deny(match (sees, could_see) {
             (true, _) => Reason::NotGranted,
             (false, true) => Reason::Missing,

@@ -15,5 +15,5 @@ pub use keys::{KeyPurpose, StoredKey};
 pub use principals::{FirstAccount, NewUser};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;
-pub(crate) use warm::{WarmRights, count_up};
+pub(crate) use warm::{GenerationRow, WarmRights, count_up};
 pub(crate) use watch::AccountsWatch;

@@ -47,10 +47,10 @@ pub enum Removal {
 
 #[derive(FromQueryResult)]
 pub(crate) struct ManifestRow {
-    digest: Vec<u8>,
-    media_type: String,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) media_type: String,
     /// Left out when the bytes are in memory.
-    payload: Option<Vec<u8>>,
+    pub(crate) payload: Option<Vec<u8>>,
 }
 
 impl ManifestRow {

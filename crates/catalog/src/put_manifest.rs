@@ -153,6 +153,7 @@ async fn check(
     if !missing.is_empty() && !put.sparse {
         return Ok(Checked::Refused(PutOutcome::MissingContent(missing)));
     }
+    let mut standing = Vec::with_capacity(put.tags.len());
     for tag in &put.tags {
         let current = match repository {
             Some(repository) => tags::current(write, repository, tag)
@@ -169,6 +170,9 @@ async fn check(
         if let Some(reason) = action.and_then(|action| confirmed.denies(action)) {
             return Ok(Checked::Refused(PutOutcome::Denied(reason)));
         }
+        standing.push(current);
+    }
+    for (tag, current) in put.tags.iter().zip(standing) {
         if !put.precondition.holds(current.as_ref()) {
             return Ok(Checked::Refused(PutOutcome::PreconditionFailed {
                 tag: tag.clone(),

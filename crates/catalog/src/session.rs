@@ -126,6 +126,6 @@ pub enum FinishOutcome {
     Stored,
     /// Another request took the session over, or it ended.
     Superseded,
-    /// It may not be stored there (any more); the session is as it was.
+    /// It may not be stored there (any more); the session is open still.
     Denied(Reason),
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use granary_access::{CredentialId, PrincipalId};
 use granary_oci::{Digest, RepositoryName, Tag};
 use sea_orm::{FromQueryResult, Value};
 
 use crate::{
-    Catalog, CatalogError, StoredManifest,
+    Catalog, CatalogError, RightsNow, StoredManifest,
+    accounts::GenerationRow,
     cache::Touched,
     dialect::Dialect,
     manifests::ManifestRow,
@@ -77,11 +79,38 @@ pub(crate) struct TagLookup {
     guess: Option<(Digest, Bytes)>,
 }
 
+/// Where a tag stands, if it does, and the generation of rights that the same statement saw.
 #[derive(FromQueryResult)]
 struct TaggedRow {
-    place: i32,
+    /// Which of the questions it answers.
+    place: Option<i32>,
     #[sea_orm(nested)]
-    manifest: ManifestRow,
+    generation: GenerationRow,
+    digest: Option<Vec<u8>>,
+    media_type: Option<String>,
+    payload: Option<Vec<u8>>,
+}
+
+/// The same, read.
+#[derive(Clone)]
+pub(crate) struct Tagged {
+    found: Option<Arc<StoredManifest>>,
+    generation: GenerationRow,
+}
+
+impl TaggedRow {
+    fn read(self, bytes: Option<Bytes>) -> Result<Tagged, CatalogError> {
+        let row = self.digest.zip(self.media_type);
+        let row = row.map(|(digest, media_type)| ManifestRow {
+            digest,
+            media_type,
+            payload: self.payload,
+        });
+        Ok(Tagged {
+            found: row.map(|row| row.read(bytes)).transpose()?,
+            generation: self.generation,
+        })
+    }
 }
 
 const STANDS_AT: &str =
@@ -103,13 +132,16 @@ impl TagLookup {
     }
 
     /// Asks for this one only.
-    async fn alone(&self, reads: &Reads) -> Result<Option<Arc<StoredManifest>>, CatalogError> {
+    async fn alone(&self, reads: &Reads) -> Result<Tagged, CatalogError> {
         let query = format!(
-            "SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload \
-             FROM repositories r {STANDS_AT} WHERE r.name = $1 AND t.name = $2 AND m.state = 0"
+            "SELECT NULL AS place, g.*, found.* FROM ({}) AS g LEFT JOIN \
+             (SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload \
+              FROM repositories r {STANDS_AT} WHERE r.name = $1 AND t.name = $2 AND m.state = 0) AS found ON 1 = 1",
+            GenerationRow::select(reads.dialect)
         );
-        let row: Option<ManifestRow> = reads.one(&query, self.values()).await?;
-        row.map(|row| row.read(self.bytes())).transpose()
+        let row: Option<TaggedRow> = reads.one(&query, self.values()).await?;
+        row.ok_or_else(|| CatalogError::damaged("settings", "no row came"))?
+            .read(self.bytes())
     }
 }
 
@@ -120,7 +152,7 @@ impl PartialEq for TagLookup {
 }
 
 impl Question for TagLookup {
-    type Answer = Option<Arc<StoredManifest>>;
+    type Answer = Tagged;
 
     async fn ask(reads: &Reads, lookups: &[Self]) -> Result<Vec<Self::Answer>, CatalogError> {
         if let [alone] = lookups {
@@ -136,22 +168,25 @@ impl Question for TagLookup {
         });
         // Asked one by one, each by its keys: joined at once, PostgreSQL may read all tags of a repository to find one.
         let query = format!(
-            "SELECT w.place, found.* FROM (VALUES {}) AS w (place, repository, tag, guess) CROSS JOIN LATERAL \
+            "SELECT w.place, g.*, found.* FROM (VALUES {}) AS w (place, repository, tag, guess) CROSS JOIN ({}) AS g LEFT JOIN LATERAL \
              (SELECT m.digest, m.media_type, CASE WHEN m.digest = w.guess THEN NULL ELSE m.payload END AS payload \
-              FROM repositories r {STANDS_AT} WHERE r.name = w.repository AND t.name = w.tag AND m.state = 0 LIMIT 1) AS found",
-            rows.collect::<Vec<_>>().join(", ")
+              FROM repositories r {STANDS_AT} WHERE r.name = w.repository AND t.name = w.tag AND m.state = 0 LIMIT 1) AS found ON TRUE",
+            rows.collect::<Vec<_>>().join(", "),
+            GenerationRow::select(reads.dialect)
         );
         let padding = std::iter::repeat_with(nothing).take(shape - lookups.len());
         let values = lookups.iter().map(Self::values).chain(padding).flatten();
         let rows: Vec<TaggedRow> = reads.all(&query, values).await?;
         let mut answers = vec![None; lookups.len()];
         for row in rows {
-            let place = usize::try_from(row.place).unwrap_or(usize::MAX);
+            let place = row.place.and_then(|place| usize::try_from(place).ok());
+            let place = place.unwrap_or(usize::MAX);
             if let (Some(answer), Some(lookup)) = (answers.get_mut(place), lookups.get(place)) {
-                *answer = Some(row.manifest.read(lookup.bytes())?);
+                *answer = Some(row.read(lookup.bytes())?);
             }
         }
-        Ok(answers)
+        let whole: Option<Vec<Tagged>> = answers.into_iter().collect();
+        whole.ok_or_else(|| CatalogError::damaged("tags", "a question has no answer"))
     }
 }
 
@@ -167,6 +202,37 @@ impl Catalog {
             return Ok(Some(manifest));
         }
         let watch = cache.map(|cache| cache.watch(repository));
+        let Some(manifest) = self.look_up(repository, tag).await?.found else {
+            return Ok(None);
+        };
+        if let (Some(cache), Some(watch)) = (cache, watch) {
+            cache.store_tag(watch, repository, tag, &manifest);
+        }
+        Ok(Some(manifest))
+    }
+
+    /// The manifest that `tag` stands at, and what a principal may do in its repository, by one statement; `None` if its
+    /// rights have to be read for that, or the tag does not stand. Where this process knows all that, it is `None` as well.
+    pub async fn tagged_within_rights(
+        &self,
+        principal: Option<(PrincipalId, CredentialId)>,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<(RightsNow, Arc<StoredManifest>)>, CatalogError> {
+        let warm = &self.warm_rights;
+        let Some(kept) = warm.kept(principal, repository) else {
+            return Ok(None);
+        };
+        let Tagged { found, generation } = self.look_up(repository, tag).await?;
+        let rights = kept.at(&generation);
+        Ok(rights.zip(found))
+    }
+
+    async fn look_up(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Tagged, CatalogError> {
         let lookup = TagLookup {
             repository: repository.clone(),
             tag: tag.clone(),
@@ -176,19 +242,15 @@ impl Catalog {
             Some(lookups) => lookups.ask(lookup.clone()).await,
             None => None,
         };
-        let found = match together {
-            Some(found) => found,
+        let tagged = match together {
+            Some(tagged) => tagged,
             None => lookup.alone(&self.reads).await?,
         };
-        let Some(manifest) = found else {
-            return Ok(None);
-        };
-        self.memory.note(repository, tag, &manifest.digest);
-        self.memory.keep(&manifest.digest, &manifest.payload);
-        if let (Some(cache), Some(watch)) = (cache, watch) {
-            cache.store_tag(watch, repository, tag, &manifest);
+        if let Some(manifest) = &tagged.found {
+            self.memory.note(repository, tag, &manifest.digest);
+            self.memory.keep(&manifest.digest, &manifest.payload);
         }
-        Ok(Some(manifest))
+        Ok(tagged)
     }
 
     /// The manifest that `tag` stood at, at `time` (microseconds since 1970).

@@ -212,7 +212,7 @@ impl Registry {
         granary_access::decide(principal, asks.action(), repository, rights, &context)
     }
 
-    fn allowed(
+    pub(crate) fn allowed(
         &self,
         principal: &Principal,
         asks: Asks,

@@ -8,7 +8,7 @@ use granary_catalog::{
     ManifestPut, Precondition, PutOutcome, ReferrerFilter, ReferrersPage, Removal, StoredManifest,
     TagAt,
 };
-use granary_oci::{Algorithm, Digest, Manifest, Reference, Tag};
+use granary_oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag};
 
 use crate::{
     Principal, Registry, RegistryError,
@@ -220,6 +220,26 @@ impl May<Deleting> {
 }
 
 impl Registry {
+    /// The manifest that a tag stands at, if the principal may read it. As [`authorise`](Self::authorise) and then
+    /// [`resolve`](May::resolve) say, but what was known of the principal's rights is asked in the same statement as the tag.
+    pub async fn pull(
+        &self,
+        principal: &Principal,
+        repository: RepositoryName,
+        tag: &Tag,
+    ) -> Result<Arc<StoredManifest>, RegistryError> {
+        if let Principal::Known { .. } = principal {
+            let catalog = &self.parts.catalog;
+            let asking = catalog.tagged_within_rights(principal.ids(), &repository, tag);
+            if let Some((rights, manifest)) = asking.await? {
+                self.allowed(principal, Asks::Read, Some(&repository), &rights)?;
+                return Ok(manifest);
+            }
+        }
+        let may = self.authorise::<Reading>(principal, repository).await?;
+        may.resolve(&Reference::Tag(tag.clone())).await
+    }
+
     /// Up to `limit` repositories behind `last` that the principal may read, in bytewise order.
     pub async fn repositories(
         &self,

@@ -270,7 +270,13 @@ impl Transfer {
                 granary_failpoint::reach_async("upload::after_finish").await;
                 Ok(())
             }
-            FinishOutcome::Denied(reason) => Err(self.may.denied(reason)),
+            FinishOutcome::Denied(reason) => {
+                // Its object is whole by now, and nobody is left who may have it.
+                let (repository, parts) = (self.may.repository(), self.may.parts());
+                let grace = parts.rules.read_grace.min(parts.rules.grace);
+                catalog.cancel_upload(repository, &self.id, grace).await?;
+                Err(self.may.denied(reason))
+            }
             FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
         }
     }

@@ -222,10 +222,10 @@ async fn issue(
 
 fn scopes<'q>(given: impl Iterator<Item = &'q str>) -> Result<Vec<RequestedScope>, Refused> {
     // Read as one text, so that what is asked for a name in several parameters comes together.
-    let scopes = parse_scopes(&given.collect::<Vec<_>>().join(" "));
-    match scopes.len() > SCOPES {
+    let text = given.collect::<Vec<_>>().join(" ");
+    match text.split_whitespace().count() > SCOPES {
         true => Err(Refused::malformed("at most 64 scopes can be asked for")),
-        false => Ok(scopes),
+        false => Ok(parse_scopes(&text)),
     }
 }
 

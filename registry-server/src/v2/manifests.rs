@@ -7,7 +7,7 @@ use actix_web::{
         header::{self, HeaderName},
     },
 };
-use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, Tag};
+use granary_oci::{MAX_MANIFEST_BYTES, ManifestError, Reference, RepositoryName, Tag};
 use granary_registry::{
     Deleting, ManifestRequest, May, Pushing, Reading, RegistryError, StoredManifest,
 };
@@ -44,19 +44,28 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 )]
 pub(crate) async fn get_manifest(
     call: &Call<'_>,
-    may: May<Reading>,
+    name: &str,
     reference: &str,
 ) -> Result<HttpResponse, Refusal> {
-    let reference: Reference = unescape(reference).parse()?;
-    let manifest = match (call.query.get("at"), &reference) {
-        (None, _) => may.resolve(&reference).await?,
-        (Some(at), Reference::Tag(tag)) => {
+    let repository: RepositoryName = name.parse()?;
+    let at = call.query.get("at");
+    let manifest = match (unescape(reference).parse()?, at) {
+        (Reference::Tag(tag), None) => {
+            let registry = call.registry();
+            registry.pull(&call.principal, repository, &tag).await?
+        }
+        (reference @ Reference::Digest(_), None) => {
+            let may: May<Reading> = call.may(name).await?;
+            may.resolve(&reference).await?
+        }
+        (Reference::Tag(tag), Some(at)) => {
+            let may: May<Reading> = call.may(name).await?;
             let at: jiff::Timestamp = at
                 .parse()
                 .map_err(|_| Refusal::Time(at.chars().take(80).collect()))?;
-            may.resolve_at(tag, at.as_microsecond()).await?
+            may.resolve_at(&tag, at.as_microsecond()).await?
         }
-        (Some(_), Reference::Digest(_)) => {
+        (Reference::Digest(_), Some(_)) => {
             return Err(Refusal::Query(
                 "'at' asks where a tag stood: use it with a tag, a digest never moves",
             ));

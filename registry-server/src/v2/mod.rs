@@ -148,7 +148,7 @@ async fn dispatch(
             Method::DELETE => {
                 manifests::delete_manifest(&call, call.may(name).await?, reference).await
             }
-            _ => manifests::get_manifest(&call, call.may(name).await?, reference).await,
+            _ => manifests::get_manifest(&call, name, reference).await,
         },
         Route::Blob(name, digest) => match *method {
             Method::DELETE => blobs::delete_blob(call.may(name).await?, digest).await,

@@ -29,6 +29,14 @@ impl Request {
         self
     }
 
+    /// Shows these credentials, the value of `Authorization`; an empty text shows none.
+    pub(crate) fn by(self, credentials: &str) -> Self {
+        match credentials {
+            "" => self,
+            shown => self.header("Authorization", shown),
+        }
+    }
+
     pub(crate) fn body(mut self, body: impl Into<Body>) -> Self {
         self.inner = self.inner.body(body);
         self

@@ -1,15 +1,15 @@
 //! The binary, run to its end.
 
 use std::{
-    io::Read,
-    process::{Command, ExitStatus, Stdio},
+    io::{Read, Write},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Instant,
 };
 
 use serde_json::Value;
 
-use super::{PATIENCE, POLL};
+use super::{PATIENCE, POLL, TestServer};
 
 /// What a command came to.
 pub(crate) struct Ran {
@@ -52,7 +52,29 @@ pub(crate) fn granary() -> Command {
 /// Runs a command that is to end by itself; one that does not is killed after [`PATIENCE`].
 pub(crate) async fn run(mut command: Command) -> Ran {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    finish(command.spawn().unwrap()).await
+}
+
+/// The same for a command that reads `input`.
+pub(crate) async fn run_with_input(mut command: Command, input: &str) -> Ran {
+    command.stdin(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
+    // One that has ended already takes nothing; its code says why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    finish(child).await
+}
+
+impl TestServer {
+    /// Runs a command that reads `input` on the server's data, whether the server runs or not.
+    pub(crate) async fn run_with_input(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = self.command();
+        command.args(arguments).arg("--data").arg(self.data());
+        run_with_input(command, input).await
+    }
+}
+
+async fn finish(mut child: Child) -> Ran {
     let stdout = read_all(child.stdout.take().unwrap());
     let stderr = read_all(child.stderr.take().unwrap());
     let deadline = Instant::now() + PATIENCE;

@@ -16,7 +16,7 @@ use super::rights::RightsNow;
 use crate::{
     CatalogError,
     cache::Touched,
-    dialect,
+    dialect::{self, Dialect},
     memory::Memory,
     sql::{self, Reads},
     together::{Question, Together},
@@ -36,7 +36,7 @@ pub(crate) struct WarmRights {
 }
 
 /// Rights, and how long they hold.
-pub(super) struct Warm {
+pub(crate) struct Warm {
     pub(super) read: RightsNow,
     /// The generation they are of.
     pub(super) generation: i64,
@@ -48,19 +48,47 @@ pub(super) struct Warm {
 #[derive(PartialEq)]
 struct Generation;
 
+/// The generation as a statement saw it, and the database's time; both nothing where this process knows them itself.
 #[derive(Clone, FromQueryResult)]
-struct GenerationRow {
+pub(crate) struct GenerationRow {
     generation: Option<i64>,
-    now: i64,
+    now: Option<i64>,
+}
+
+impl GenerationRow {
+    /// A statement that reads it.
+    pub(crate) fn select(dialect: Dialect) -> String {
+        match dialect {
+            // Types, so that they can be read.
+            Dialect::Sqlite => {
+                "SELECT CAST(NULL AS bigint) AS generation, CAST(NULL AS bigint) AS now".to_owned()
+            }
+            Dialect::Postgres => {
+                format!(
+                    "SELECT {GENERATION} AS generation, {} AS now",
+                    dialect.clock()
+                )
+            }
+        }
+    }
+}
+
+impl Warm {
+    /// The rights, if they hold by what a statement saw.
+    pub(crate) fn at(&self, seen: &GenerationRow) -> Option<RightsNow> {
+        let now = seen.now?;
+        let holds = seen.generation == Some(self.generation);
+        let is_good = self.until.is_none_or(|end| now < end);
+        (holds && is_good).then(|| RightsNow {
+            rights: self.read.rights.clone(),
+            now,
+        })
+    }
 }
 
 impl Generation {
     async fn read(reads: &Reads) -> Result<GenerationRow, CatalogError> {
-        let query = format!(
-            "SELECT {GENERATION} AS generation, {} AS now",
-            reads.dialect.clock()
-        );
-        let row = reads.one(&query, []).await?;
+        let row = reads.one(&GenerationRow::select(reads.dialect), []).await?;
         row.ok_or_else(|| CatalogError::damaged("settings", "no row came"))
     }
 }
@@ -98,22 +126,29 @@ impl WarmRights {
         let Some(warm) = self.kept.get(key) else {
             return Ok(None);
         };
-        let (generation, now) = match (&self.generations, memory.exact()) {
-            (Some(generations), _) => {
-                let row = match generations.ask(Generation).await {
-                    Some(row) => row,
-                    None => Generation::read(reads).await?,
-                };
-                (row.generation, row.now)
-            }
-            (None, Some(cache)) => (cache.rights_generation(), dialect::now()),
-            (None, None) => (None, 0),
+        let seen = match (&self.generations, memory.exact()) {
+            (Some(generations), _) => match generations.ask(Generation).await {
+                Some(seen) => seen,
+                None => Generation::read(reads).await?,
+            },
+            (None, Some(cache)) => GenerationRow {
+                generation: cache.rights_generation(),
+                now: Some(dialect::now()),
+            },
+            (None, None) => return Ok(None),
         };
-        let holds = generation == Some(warm.generation) && warm.until.is_none_or(|end| now < end);
-        Ok(holds.then(|| RightsNow {
-            rights: warm.read.rights.clone(),
-            now,
-        }))
+        Ok(warm.at(&seen))
+    }
+
+    /// What is kept of somebody's rights, for a caller who reads the generation with something else; nothing where the
+    /// generation is known without a statement.
+    pub(crate) fn kept(
+        &self,
+        principal: Option<(PrincipalId, CredentialId)>,
+        repository: &RepositoryName,
+    ) -> Option<Arc<Warm>> {
+        self.generations.as_ref()?;
+        self.kept.get(&(principal, Some(repository.clone())))
     }
 
     /// Keeps rights that were read. Nothing is kept of what is not there, as it may be made at any moment, and nothing of what

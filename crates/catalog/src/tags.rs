@@ -77,6 +77,8 @@ pub(crate) struct TagLookup {
     tag: Tag,
     /// The manifest it probably is, whose bytes need not come again.
     guess: Option<(Digest, Bytes)>,
+    /// Whether the generation of rights is wanted with it, which costs a look-up more.
+    for_rights: bool,
 }
 
 /// Where a tag stands, if it does, and the generation of rights that the same statement saw.
@@ -137,7 +139,7 @@ impl TagLookup {
             "SELECT NULL AS place, g.*, found.* FROM ({}) AS g LEFT JOIN \
              (SELECT m.digest, m.media_type, CASE WHEN m.digest = $3 THEN NULL ELSE m.payload END AS payload \
               FROM repositories r {STANDS_AT} WHERE r.name = $1 AND t.name = $2 AND m.state = 0) AS found ON 1 = 1",
-            GenerationRow::select(reads.dialect)
+            GenerationRow::select(reads.dialect, self.for_rights)
         );
         let row: Option<TaggedRow> = reads.one(&query, self.values()).await?;
         row.ok_or_else(|| CatalogError::damaged("settings", "no row came"))?
@@ -147,7 +149,9 @@ impl TagLookup {
 
 impl PartialEq for TagLookup {
     fn eq(&self, other: &Self) -> bool {
-        self.tag == other.tag && self.repository == other.repository
+        self.tag == other.tag
+            && self.repository == other.repository
+            && self.for_rights == other.for_rights
     }
 }
 
@@ -172,7 +176,10 @@ impl Question for TagLookup {
              (SELECT m.digest, m.media_type, CASE WHEN m.digest = w.guess THEN NULL ELSE m.payload END AS payload \
               FROM repositories r {STANDS_AT} WHERE r.name = w.repository AND t.name = w.tag AND m.state = 0 LIMIT 1) AS found ON TRUE",
             rows.collect::<Vec<_>>().join(", "),
-            GenerationRow::select(reads.dialect)
+            GenerationRow::select(
+                reads.dialect,
+                lookups.iter().any(|lookup| lookup.for_rights)
+            )
         );
         let padding = std::iter::repeat_with(nothing).take(shape - lookups.len());
         let values = lookups.iter().map(Self::values).chain(padding).flatten();
@@ -202,7 +209,7 @@ impl Catalog {
             return Ok(Some(manifest));
         }
         let watch = cache.map(|cache| cache.watch(repository));
-        let Some(manifest) = self.look_up(repository, tag).await?.found else {
+        let Some(manifest) = self.look_up(repository, tag, false).await?.found else {
             return Ok(None);
         };
         if let (Some(cache), Some(watch)) = (cache, watch) {
@@ -223,7 +230,7 @@ impl Catalog {
         let Some(kept) = warm.kept(principal, repository) else {
             return Ok(None);
         };
-        let Tagged { found, generation } = self.look_up(repository, tag).await?;
+        let Tagged { found, generation } = self.look_up(repository, tag, true).await?;
         let rights = kept.at(&generation);
         Ok(rights.zip(found))
     }
@@ -232,11 +239,13 @@ impl Catalog {
         &self,
         repository: &RepositoryName,
         tag: &Tag,
+        for_rights: bool,
     ) -> Result<Tagged, CatalogError> {
         let lookup = TagLookup {
             repository: repository.clone(),
             tag: tag.clone(),
             guess: self.memory.guess(repository, tag),
+            for_rights,
         };
         let together = match &self.tag_lookups {
             Some(lookups) => lookups.ask(lookup.clone()).await,

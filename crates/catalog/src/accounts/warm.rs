@@ -56,18 +56,18 @@ pub(crate) struct GenerationRow {
 }
 
 impl GenerationRow {
-    /// A statement that reads it.
-    pub(crate) fn select(dialect: Dialect) -> String {
+    /// A statement that reads it, or one in its place that reads nothing.
+    pub(crate) fn select(dialect: Dialect, wanted: bool) -> String {
         match dialect {
-            // Types, so that they can be read.
-            Dialect::Sqlite => {
-                "SELECT CAST(NULL AS bigint) AS generation, CAST(NULL AS bigint) AS now".to_owned()
-            }
-            Dialect::Postgres => {
+            Dialect::Postgres if wanted => {
                 format!(
                     "SELECT {GENERATION} AS generation, {} AS now",
                     dialect.clock()
                 )
+            }
+            // Types, so that they can be read.
+            Dialect::Sqlite | Dialect::Postgres => {
+                "SELECT CAST(NULL AS bigint) AS generation, CAST(NULL AS bigint) AS now".to_owned()
             }
         }
     }
@@ -88,7 +88,9 @@ impl Warm {
 
 impl Generation {
     async fn read(reads: &Reads) -> Result<GenerationRow, CatalogError> {
-        let row = reads.one(&GenerationRow::select(reads.dialect), []).await?;
+        let row = reads
+            .one(&GenerationRow::select(reads.dialect, true), [])
+            .await?;
         row.ok_or_else(|| CatalogError::damaged("settings", "no row came"))
     }
 }

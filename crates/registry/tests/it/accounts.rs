@@ -5,7 +5,7 @@ use std::sync::Arc;
 use granary_access::{Scopes, Visibility};
 use granary_catalog::CatalogError;
 use granary_identity::{InstallationKey, PasswordSettings, Secret, parse_scopes};
-use granary_oci::{Digest, Reference};
+use granary_oci::{Digest, Reference, Tag};
 use granary_registry::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, AnonymousMode, Chunk, Denial,
     ManifestRequest, May, Precondition, Principal, Pushing, Reading, Reason, Registry,
@@ -532,7 +532,7 @@ fn a_change_on_one_replica_counts_on_the_other() {
             };
             one.administer(command)
         };
-        let reference: Reference = "v".parse().unwrap();
+        let (reference, standing): (Reference, Tag) = ("v".parse().unwrap(), "v".parse().unwrap());
         for _ in 0..100 {
             seen(Visibility::Public).await.unwrap();
             let may = reads(&two, &Principal::Anonymous, "bob/app").await.unwrap();
@@ -545,7 +545,11 @@ fn a_change_on_one_replica_counts_on_the_other() {
             let (id, token) = token(one).await;
             let who = sign_in(&two, "token", token).await.unwrap();
             assert!(reads(&two, &who, "bob/app").await.is_ok());
+            // From now on what is kept is asked for together with the tag.
+            let pull = || two.pull(&who, name("bob/app"), &standing);
+            pull().await.unwrap();
             revoke(one, id).await;
+            assert_eq!(reason(pull().await), Some(Reason::Ended));
             let refused = reason(reads(&two, &who, "bob/app").await);
             assert_eq!(refused, Some(Reason::Ended));
         }

@@ -1,14 +1,21 @@
 //! `granary admin` commands about accounts: the first administrator, users, tokens, who sees a repository.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
+use granary_access::TagPatterns;
 use granary_identity::Secret;
-use granary_registry::{AccountsCommand, Maintenance};
+use granary_registry::{AccountsCommand, Maintenance, TenancyCommand, UserChange};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::Value;
 
 use crate::{
-    cli::{BootstrapArgs, ConfigArgs, PasswordArgs, TokenCommand, UserCommand, VisibilityArgs},
+    cli::{
+        BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs, TokenCommand,
+        UserArgs, UserCommand, VisibilityArgs,
+    },
     maintenance::{print, run},
     moving::UsageError,
 };
@@ -65,16 +72,42 @@ pub fn user(command: &UserCommand) -> anyhow::Result<()> {
                 )
             })
         }
+        UserCommand::List(args) => {
+            done(&args.config, AccountsCommand::Users, args.json, |report| {
+                rows(report, "users", |user| {
+                    let administrator = if user["administrator"] == true {
+                        "  administrator"
+                    } else {
+                        ""
+                    };
+                    let disabled = if user["active"] == true {
+                        ""
+                    } else {
+                        "  disabled"
+                    };
+                    format!("{}{administrator}{disabled}", text(user, "user"))
+                })
+            })
+        }
+        UserCommand::Disable(args) => change(args, UserChange::Disabled),
+        UserCommand::Enable(args) => change(args, UserChange::Enabled),
+        UserCommand::Remove(args) => change(args, UserChange::Removed),
     }
+}
+
+fn change(args: &UserArgs, change: UserChange) -> anyhow::Result<()> {
+    let user = args.user.clone();
+    let command = AccountsCommand::ChangeUser { user, change };
+    done(&args.config, command, args.json, |report| {
+        format!("{} is {}\n", text(report, "user"), text(report, "change"))
+    })
 }
 
 /// `granary admin token`
 pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
     match command {
         TokenCommand::Create(args) => {
-            if args.expires.is_some_and(|lifetime| lifetime.as_secs() == 0) {
-                return Err(UsageError("a token is good for at least a second".to_owned()).into());
-            }
+            let lifetime = seconds(args.expires)?;
             let command = AccountsCommand::CreateToken {
                 user: args.user.clone(),
                 name: args.name.clone(),
@@ -82,7 +115,7 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                     true => granary_access::Scopes::unlimited(),
                     false => granary_access::Scopes::only(args.scopes.clone()),
                 },
-                lifetime: args.expires.map(|lifetime| lifetime.as_secs()),
+                lifetime,
             };
             if !args.json {
                 // Not on standard output, so that a script gets the token alone.
@@ -95,6 +128,25 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                 format!("{}\n", text(report, "token"))
             })
         }
+        TokenCommand::List(args) => {
+            let command = AccountsCommand::Tokens {
+                user: args.user.clone(),
+            };
+            done(&args.config, command, args.json, |report| {
+                rows(report, "tokens", |token| {
+                    let end = match token["expires_at"].as_i64() {
+                        Some(end) => format!("until {}", time(end)),
+                        None => "without an end".to_owned(),
+                    };
+                    let scopes = token["scopes"].as_array().map_or_else(
+                        || "all that the user may".to_owned(),
+                        |scopes| scopes.iter().map(scope).collect::<Vec<_>>().join("  "),
+                    );
+                    let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
+                    format!("{id}  {name}  ...{hint}  {end}  {scopes}")
+                })
+            })
+        }
         TokenCommand::Revoke(args) => {
             let command = AccountsCommand::RevokeToken { id: args.id };
             done(&args.config, command, args.json, |report| {
@@ -102,6 +154,127 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
             })
         }
     }
+}
+
+/// `granary admin grant`
+pub fn grant(command: &GrantCommand) -> anyhow::Result<()> {
+    match command {
+        GrantCommand::Add(args) => {
+            let command = AccountsCommand::Tenancy(TenancyCommand::Grant {
+                user: args.user.clone(),
+                verbs: args.grant.verbs,
+                repositories: args.grant.repositories.clone(),
+                tags: args.grant.tags.clone(),
+                lifetime: seconds(args.expires)?,
+            });
+            done(&args.config, command, args.json, |report| {
+                format!("{}\n", granted(report))
+            })
+        }
+        GrantCommand::List(args) => {
+            let namespace = args.namespace.clone();
+            let command = AccountsCommand::Tenancy(TenancyCommand::Grants { namespace });
+            done(&args.config, command, args.json, |report| {
+                rows(report, "grants", granted)
+            })
+        }
+        GrantCommand::Remove(args) => {
+            let command = AccountsCommand::Tenancy(TenancyCommand::RemoveGrant { id: args.id });
+            done(&args.config, command, args.json, |report| {
+                format!("grant {} is taken back\n", report["id"])
+            })
+        }
+    }
+}
+
+/// `granary admin namespace`
+pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
+    let about = &args.about;
+    let command = AccountsCommand::Tenancy(TenancyCommand::Namespace {
+        namespace: about.namespace.clone(),
+        owner: args.owner.clone(),
+        default_visibility: args.visibility.map(Into::into),
+        create_by: args.create_by.map(Into::into),
+        immutable_tags: match args.immutable_tags.as_deref() {
+            None => None,
+            Some("") => Some(TagPatterns::none()),
+            Some(list) => Some(tag_patterns(list)?),
+        },
+    });
+    done(&about.config, command, about.json, |report| {
+        let tags = list(&report["immutable_tags"]);
+        format!(
+            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n",
+            text(report, "namespace"),
+            report["owner"]
+                .as_str()
+                .unwrap_or("nobody: administrators only"),
+            text(report, "default_visibility"),
+            text(report, "create_by"),
+            if tags.is_empty() { "no tag" } else { &tags },
+        )
+    })
+}
+
+fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
+    let patterns: Result<Vec<_>, _> = list.split(',').map(str::parse).collect();
+    let patterns = patterns.and_then(TagPatterns::of);
+    patterns.map_err(|error: granary_access::PatternError| UsageError(error.to_string()))
+}
+
+/// How long something is good, in whole seconds.
+fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
+    match expires.map(|lifetime| lifetime.as_secs()) {
+        Some(0) => Err(UsageError("--expires is at least a second".to_owned())),
+        seconds => Ok(seconds),
+    }
+}
+
+/// A grant as a line.
+fn granted(grant: &Value) -> String {
+    let end = match grant["ends_at"].as_i64() {
+        Some(end) => format!("until {}", time(end)),
+        None => "without an end".to_owned(),
+    };
+    format!(
+        "{}  {}  {}  {end}",
+        grant["id"],
+        text(grant, "user"),
+        scope(grant)
+    )
+}
+
+/// Verbs, repositories and tags, as they are written in a command.
+fn scope(scope: &Value) -> String {
+    let tags = list(&scope["tags"]);
+    let tags = if tags.is_empty() {
+        tags
+    } else {
+        format!(":{tags}")
+    };
+    format!(
+        "{}:{}{tags}",
+        list(&scope["verbs"]),
+        text(scope, "repositories")
+    )
+}
+
+fn list(values: &Value) -> String {
+    let values = values.as_array().into_iter().flatten();
+    values
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn rows(report: &Value, field: &str, line: impl Fn(&Value) -> String) -> String {
+    let rows = report[field].as_array().into_iter().flatten();
+    rows.map(|row| line(row) + "\n").collect()
+}
+
+fn time(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros)
+        .map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
 }
 
 /// `granary admin visibility`

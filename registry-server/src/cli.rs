@@ -124,6 +124,11 @@ pub enum AdminCommand {
     /// API tokens, for CI and other machines.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Rights of users in repositories that are not their own.
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Say how a namespace is, and change what is named.
+    Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
     /// The database's schema.
@@ -163,6 +168,28 @@ pub enum UserCommand {
     Add(UserAddArgs),
     /// Give a user another password. Whatever was logged in by the former one has to log in again.
     Password(UserPasswordArgs),
+    /// List the users.
+    List(OutputArgs),
+    /// Keep a user from logging in. Its tokens count no longer either, until it is enabled.
+    Disable(UserArgs),
+    /// Let a user log in again.
+    Enable(UserArgs),
+    /// Remove a user for good, with its tokens and grants. Its repositories stay; whoever gets its name gets nothing of it.
+    Remove(UserArgs),
+}
+
+/// A command about a user.
+#[derive(Debug, Args)]
+pub struct UserArgs {
+    /// The user's name.
+    #[arg(value_name = "NAME")]
+    pub user: String,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `granary admin user add`
@@ -207,8 +234,93 @@ pub struct UserPasswordArgs {
 pub enum TokenCommand {
     /// Make a token and print it, this once.
     Create(TokenCreateArgs),
+    /// List the tokens of a user, without what is secret of them.
+    List(UserArgs),
     /// End a token, and what was logged in by it.
     Revoke(TokenRevokeArgs),
+}
+
+/// `granary admin grant`
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Grant a user something in repositories of one namespace.
+    Add(GrantAddArgs),
+    /// List the grants in a namespace.
+    List(NamespaceArgs),
+    /// Take a grant back.
+    Remove(TokenRevokeArgs),
+}
+
+/// `granary admin grant add`
+#[derive(Debug, Args)]
+pub struct GrantAddArgs {
+    /// To whom.
+    #[arg(value_name = "USER")]
+    pub user: String,
+    /// What: VERBS of read, write, update, delete, admin; REPOSITORIES is a name, or a prefix with /**; TAGS are patterns with *.
+    #[arg(value_name = "VERBS:REPOSITORIES[:TAGS]")]
+    pub grant: granary_access::Scope,
+    /// For how long, such as 30d; without an end if it is not said.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires: Option<std::time::Duration>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A command about a namespace.
+#[derive(Debug, Args)]
+pub struct NamespaceArgs {
+    /// The namespace: what stands before the first slash of a repository's name, or 'library'.
+    #[arg(value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `granary admin namespace`
+#[derive(Debug, Args)]
+pub struct NamespaceChangeArgs {
+    /// Which, and where the configuration comes from.
+    #[command(flatten)]
+    pub about: NamespaceArgs,
+    /// Give it to this user, who may do everything in it.
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<String>,
+    /// Who sees repositories that are made from now on.
+    #[arg(long, value_enum)]
+    pub visibility: Option<VisibilityArg>,
+    /// Who makes repositories.
+    #[arg(long, value_enum)]
+    pub create_by: Option<CreateByArg>,
+    /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
+    #[arg(long, value_name = "PATTERNS")]
+    pub immutable_tags: Option<String>,
+}
+
+/// Who makes repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CreateByArg {
+    /// Whoever may write to one of that name.
+    Writers,
+    /// Whoever administers the namespace.
+    Administrators,
+}
+
+impl From<CreateByArg> for granary_access::CreateBy {
+    fn from(create_by: CreateByArg) -> Self {
+        match create_by {
+            CreateByArg::Writers => Self::Writers,
+            CreateByArg::Administrators => Self::Administrators,
+        }
+    }
 }
 
 /// `granary admin token create`
@@ -238,7 +350,7 @@ pub struct TokenCreateArgs {
 /// `granary admin token revoke`
 #[derive(Debug, Args)]
 pub struct TokenRevokeArgs {
-    /// Its number, as `token create --json` says.
+    /// Its number, as the list says.
     #[arg(value_name = "ID")]
     pub id: i64,
     /// Where the configuration comes from.
@@ -504,6 +616,8 @@ mod tests {
                 "granary", "admin", "token", "create", "bob", "--scope", "own:a/**",
             ],
             &["granary", "admin", "visibility", "a/b", "hidden"],
+            &["granary", "admin", "grant", "add", "bob", "own:a/**"],
+            &["granary", "admin", "namespace"],
         ] {
             assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2);
         }
@@ -534,6 +648,14 @@ mod tests {
             "granary admin token create bob --name ci --scope read,write:bob/**:v* --scope read:a/b --expires 30d --json",
             "granary admin token revoke 7 --data d",
             "granary admin visibility bob/app public",
+            "granary admin user list --json",
+            "granary admin user disable bob",
+            "granary admin user remove bob --data d",
+            "granary admin token list bob",
+            "granary admin grant add carol read,write:bob/** --expires 30d",
+            "granary admin grant list bob --json",
+            "granary admin grant remove 3",
+            "granary admin namespace bob --owner carol --visibility public --create-by administrators --immutable-tags v*",
             "granary admin schema status --json",
             "granary admin schema up --config f",
         ] {

@@ -44,6 +44,7 @@ use refusal::Refusal;
 use scope::Scope;
 
 pub use record::REQUEST_TARGET;
+pub(crate) use record::client;
 pub use scope::{InRequest, RequestId, UNNAMED_ROUTE, current_request_id, in_request, set_route};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

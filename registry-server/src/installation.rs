@@ -340,6 +340,7 @@ fn account_rules(config: &Config) -> anyhow::Result<AccountRules> {
             iterations: u32::try_from(auth.password_iterations).unwrap_or(u32::MAX),
             min_length: usize::try_from(auth.password_min_length).unwrap_or(usize::MAX),
         },
+        password_failures: auth.password_failures,
         key: installation_key(config)?.map(Arc::new),
         service: public_url
             .map_or("granary", |url| url.authority())

@@ -75,6 +75,8 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Bootstrap(args) => accounts::bootstrap(args),
         AdminCommand::User(command) => accounts::user(command),
         AdminCommand::Token(command) => accounts::token(command),
+        AdminCommand::Grant(command) => accounts::grant(command),
+        AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)

@@ -158,8 +158,8 @@ async fn listen(
         trusted_proxies: config.server.trusted_proxies.clone(),
         service: registry.service().to_owned(),
     };
-    let v2 = web::Data::new(V2::new(registry.clone(), place, drain.clone()));
-    let tokens = web::Data::new(registry.clone());
+    let v2 = web::Data::new(V2::new(registry.clone(), place.clone(), drain.clone()));
+    let (tokens, place) = (web::Data::new(registry.clone()), web::Data::new(place));
     let options = EdgeOptions {
         metrics: Arc::clone(&metrics),
         drain: drain.clone(),
@@ -179,6 +179,7 @@ async fn listen(
                     own_metrics.then(|| Arc::clone(&metrics)),
                 ))
                 .app_data(tokens.clone())
+                .app_data(place.clone())
                 .configure(auth::token::configure)
                 .app_data(v2.clone())
                 .default_service(web::to(v2::handle))

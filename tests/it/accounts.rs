@@ -10,6 +10,7 @@ mod forgery;
 mod others;
 mod scopes;
 mod secrets;
+mod sharing;
 mod tokens;
 
 use base64::{
@@ -28,9 +29,10 @@ pub(crate) use self::forgery::Mint;
 /// Credentials of whoever shows none.
 pub(crate) const NOBODY: &str = "";
 
-/// The settings of a server whose passwords cost little.
+/// The settings of a server whose passwords cost little, and which a test may ask with any number of wrong ones.
 pub(crate) fn settings() -> Builder {
     TestServer::builder()
+        .env("GRANARY_AUTH__PASSWORD_FAILURES", "0")
         .env("GRANARY_AUTH__PASSWORD_MEMORY", "8MiB")
         .env("GRANARY_AUTH__PASSWORD_ITERATIONS", "1")
 }

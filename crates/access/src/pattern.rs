@@ -73,6 +73,15 @@ impl RepositoryPattern {
         }
     }
 
+    /// The namespace that has them all; nothing if several have.
+    pub fn namespace(&self) -> Option<&str> {
+        match (self.stem.split_once('/'), self.is_exact) {
+            (Some((first, _)), _) => Some(first),
+            (None, true) => Some("library"),
+            (None, false) => None,
+        }
+    }
+
     /// The first and the last text, bytewise, between which exactly these names lie.
     pub fn range(&self) -> (String, String) {
         let low = self.stem.to_string();

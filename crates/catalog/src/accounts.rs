@@ -2,6 +2,7 @@
 
 mod confirm;
 mod credentials;
+mod grants;
 mod keys;
 mod principals;
 mod rights;
@@ -10,9 +11,11 @@ mod watch;
 
 pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
-pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken};
+pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
+pub(crate) use grants::make_namespace;
+pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
 pub use keys::{KeyPurpose, StoredKey};
-pub use principals::{FirstAccount, NewUser};
+pub use principals::{Departure, FirstAccount, NewUser, StoredUser};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;
 pub(crate) use warm::{GenerationRow, WarmRights, count_up};

@@ -33,8 +33,9 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, CredentialKind, FirstAccount, KeyPurpose, KnownPassword, KnownToken, NewToken, NewUser,
-    RightsNow, StoredKey,
+    Asker, CredentialKind, Departure, FirstAccount, KeyPurpose, KnownPassword, KnownToken,
+    NamespaceChange, NewToken, NewUser, RightsNow, StoredGrant, StoredKey, StoredNamespace,
+    StoredToken, StoredUser,
 };
 pub use adopt::FOREIGN;
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};

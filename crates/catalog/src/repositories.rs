@@ -6,7 +6,7 @@ use sea_orm::FromQueryResult;
 
 use crate::{
     Catalog, CatalogError,
-    accounts::count_up,
+    accounts::{count_up, make_namespace},
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -191,15 +191,7 @@ pub(crate) async fn create_repository(
     if let Some(id) = find_repository(write, name).await? {
         return Ok(id);
     }
-    let namespace = "INSERT INTO namespaces (name, created_at, owner_id) \
-                     VALUES ($1, $2, COALESCE((SELECT id FROM principals WHERE handle = $1 AND kind IN (1, 3)), $3)) \
-                     ON CONFLICT (name) DO NOTHING";
-    sql::execute(
-        &write.transaction,
-        namespace,
-        [name.namespace().into(), write.now.into(), owner.into()],
-    )
-    .await?;
+    make_namespace(write, name.namespace(), owner).await?;
     let repository = "INSERT INTO repositories (namespace_id, name, created_at, visibility) \
                       SELECT n.id, $1, $2, COALESCE(s.default_visibility, 1) FROM namespaces n \
                       LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $3 ON CONFLICT (name) DO NOTHING";

@@ -1,9 +1,11 @@
 //! Accounts: who signs in, by what, and the tokens that are issued to them.
 
 mod admin;
+mod failures;
 mod issue;
 mod sign_in;
 mod signing;
+mod tenancy;
 
 use std::{
     fmt, io,
@@ -15,12 +17,15 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{sign_in::Verified, signing::Keys};
+use self::{failures::Failures, sign_in::Verified, signing::Keys};
 use crate::RegistryError;
 
-pub use admin::{AccountsCommand, AccountsError, AccountsReport};
+pub use admin::{
+    AccountsCommand, AccountsError, AccountsReport, TokenReport, UserChange, UserReport,
+};
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
+pub use tenancy::{GrantReport, NamespaceReport, TenancyCommand};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]
@@ -29,6 +34,8 @@ pub struct AccountRules {
     pub anonymous: AnonymousMode,
     /// How passwords are hashed, and which are refused.
     pub passwords: PasswordSettings,
+    /// Wrong passwords of a name at an address that are free, before the next one waits; 0 if nobody ever waits.
+    pub password_failures: u32,
     /// What the keys in the catalog are encrypted with. Without it there can be no accounts.
     pub key: Option<Arc<InstallationKey>>,
     /// The name by which clients know this registry: the audience of its tokens.
@@ -40,6 +47,7 @@ impl Default for AccountRules {
         Self {
             anonymous: AnonymousMode::None,
             passwords: PasswordSettings::default(),
+            password_failures: 10,
             key: None,
             service: "granary".to_owned(),
         }
@@ -73,6 +81,7 @@ pub(crate) struct Accounts {
     /// What was verified, by fingerprint. Whether it still counts is read for each request.
     verified: Cache<[u8; 32], Arc<Verified>>,
     fingerprints: Fingerprints,
+    failures: Failures,
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
@@ -80,7 +89,7 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     /// Of the installation whose store has this identity.
-    pub(crate) fn new(installation: &str) -> Result<Self, RandomFailure> {
+    pub(crate) fn new(installation: &str, rules: &AccountRules) -> Result<Self, RandomFailure> {
         Ok(Self {
             issuer: format!("granary:{installation}"),
             passwords: OnceLock::new(),
@@ -91,6 +100,7 @@ impl Accounts {
                 .time_to_idle(IDLE)
                 .build(),
             fingerprints: Fingerprints::new()?,
+            failures: Failures::new(rules.password_failures),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
         })

@@ -102,6 +102,9 @@ pub enum RegistryError {
     /// The caller may not.
     #[error("{}", denial_text(.0))]
     Denied(Denial),
+    /// Nobody needs a token where there are no accounts.
+    #[error("there are no accounts here: nobody needs a token")]
+    NoAccounts,
     /// So many long names fit into no token.
     #[error("a token for all of this would be too long: ask for fewer repositories at once")]
     TokenTooLong,

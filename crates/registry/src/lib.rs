@@ -28,7 +28,8 @@ pub use access::{
     AnonymousMode, Asks, Deleting, Denial, May, Principal, Pushing, Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountRules, AccountsCommand, AccountsError, AccountsReport, IssuedToken, Shown, SignInError,
+    AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, IssuedToken,
+    NamespaceReport, Shown, SignInError, TenancyCommand, TokenReport, UserChange, UserReport,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;

@@ -135,12 +135,14 @@ impl Registry {
         if found != expected {
             return Err(OpenError::ForeignStore { expected, found });
         }
+        let accounts = Accounts::new(&found, &rules.accounts);
+        let accounts = accounts.map_err(|_| OpenError::NoRandomness)?;
         let parts = Parts {
             catalog,
             store,
             rules,
             sessions: Sessions::default(),
-            accounts: Accounts::new(&found).map_err(|_| OpenError::NoRandomness)?,
+            accounts,
             collector: Collector::default(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             tasks: TaskTracker::new(),

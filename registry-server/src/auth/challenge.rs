@@ -1,11 +1,16 @@
 //! `WWW-Authenticate`: where to get a token, and for what (distribution's token specification; RFC 6750 section 3).
 
+use std::net::IpAddr;
+
 use actix_web::{
     HttpRequest,
     http::header::{HOST, HeaderName, HeaderValue},
 };
 
-use crate::config::{IpNet, PublicUrl};
+use crate::{
+    config::{IpNet, PublicUrl},
+    edge,
+};
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -43,6 +48,15 @@ pub(crate) struct Challenge {
 }
 
 impl Place {
+    /// The address of the client, as far as it can be believed.
+    pub(crate) fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
+        edge::client(
+            request.peer_addr(),
+            request.headers(),
+            &self.trusted_proxies,
+        )
+    }
+
     /// The origin under which `request` found this server.
     ///
     /// A client may only send credentials where it asked anyway, so without a public URL it is the request's own `Host`.

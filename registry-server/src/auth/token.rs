@@ -3,6 +3,8 @@
 //! GET with Basic credentials (distribution's token specification), POST with a form (its OAuth2 specification), and the
 //! public keys as a set (RFC 7517).
 
+use std::net::IpAddr;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -19,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::shown;
+use super::{Place, shown};
 use crate::{
     edge::set_route,
     v2::{
@@ -91,18 +93,23 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         (status = 429, description = "too many sign in at once", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn get_token(request: HttpRequest, registry: web::Data<Registry>) -> HttpResponse {
+pub(crate) async fn get_token(
+    request: HttpRequest,
+    registry: web::Data<Registry>,
+    place: web::Data<Place>,
+) -> HttpResponse {
     set_route("/auth/token");
     let query = Query::parse(request.query_string());
     let issue = async {
-        let principal = match shown(&request) {
-            Shown::Bearer(_) => return Err(Refused::credentials(&SignInError::Wrong)),
-            shown => sign_in(&registry, shown).await?,
+        let shown = match shown(&request) {
+            Shown::Bearer(_) => Shown::Unreadable,
+            shown => shown,
         };
         let client = query.get("client_id").unwrap_or("docker");
         let offline = (query.get("offline_token") == Some("true")).then_some(client);
         let scopes = scopes(query.all("scope"))?;
-        issue(&registry, &principal, &scopes, offline).await
+        let who = (shown, place.client(&request));
+        sign_in_and_issue(&registry, who, &scopes, offline).await
     };
     match issue.await {
         Ok(issued) => answer(&issued, false),
@@ -132,6 +139,7 @@ pub(crate) async fn post_token(
     request: HttpRequest,
     payload: web::Payload,
     registry: web::Data<Registry>,
+    place: web::Data<Place>,
 ) -> HttpResponse {
     set_route("/auth/token");
     let issue = async {
@@ -144,32 +152,31 @@ pub(crate) async fn post_token(
             form.get(name)
                 .map(|text: &str| Secret::from(text.to_owned()))
         };
-        let (principal, refreshes) = match form.get("grant_type") {
+        let client = form.get("client_id").unwrap_or("docker");
+        let scopes = scopes(form.all("scope"))?;
+        match form.get("grant_type") {
             Some("password") => {
                 let (Some(user), Some(secret)) = (form.get("username"), secret("password")) else {
                     return Err(Refused::malformed("username and password are needed"));
                 };
                 let user = user.to_owned();
-                let shown = Shown::Password { user, secret };
-                (sign_in(&registry, shown).await?, true)
+                let who = (Shown::Password { user, secret }, place.client(&request));
+                let offline = (form.get("access_type") == Some("offline")).then_some(client);
+                sign_in_and_issue(&registry, who, &scopes, offline).await
             }
             Some("refresh_token") => {
                 let refresh = secret("refresh_token")
                     .ok_or_else(|| Refused::malformed("refresh_token is needed"))?;
                 let again = registry.sign_in_again(&refresh).await;
-                (again.map_err(|error| Refused::credentials(&error))?, false)
+                let principal = again.map_err(|error| Refused::credentials(&error))?;
+                let issued = issue(&registry, &principal, &scopes, None).await;
+                issued.map_err(|error| Refused::registry(&error))
             }
-            _ => {
-                return Err(Refused {
-                    error: Some("unsupported_grant_type"),
-                    ..Refused::malformed("grant_type is password or refresh_token")
-                });
-            }
-        };
-        let client = form.get("client_id").unwrap_or("docker");
-        let wanted = refreshes && form.get("access_type") == Some("offline");
-        let scopes = scopes(form.all("scope"))?;
-        issue(&registry, &principal, &scopes, wanted.then_some(client)).await
+            _ => Err(Refused {
+                error: Some("unsupported_grant_type"),
+                ..Refused::malformed("grant_type is password or refresh_token")
+            }),
+        }
     };
     match issue.await {
         Ok(issued) => answer(&issued, true),
@@ -200,9 +207,22 @@ pub(crate) async fn get_keys(registry: web::Data<Registry>) -> HttpResponse {
     }
 }
 
-async fn sign_in(registry: &Registry, shown: Shown) -> Result<Principal, Refused> {
-    let signed_in = registry.sign_in(shown).await;
-    signed_in.map_err(|error| Refused::credentials(&error))
+/// Who shows something, and a token for them.
+async fn sign_in_and_issue(
+    registry: &Registry,
+    (shown, from): (Shown, Option<IpAddr>),
+    scopes: &[RequestedScope],
+    offline: Option<&str>,
+) -> Result<IssuedToken, Refused> {
+    let signed_in = registry.sign_in(shown.clone(), from).await;
+    let principal = signed_in.map_err(|error| Refused::credentials(&error))?;
+    let issued = issue(registry, &principal, scopes, offline).await;
+    issued.map_err(|error| {
+        if matches!(&error, RegistryError::Denied(denial) if denial.reason == Reason::Ended) {
+            registry.forget(shown);
+        }
+        Refused::registry(&error)
+    })
 }
 
 async fn issue(
@@ -210,14 +230,11 @@ async fn issue(
     principal: &Principal,
     scopes: &[RequestedScope],
     offline: Option<&str>,
-) -> Result<IssuedToken, Refused> {
-    if *principal == Principal::Local {
-        return Err(Refused::malformed(
-            "there are no accounts here: nobody needs a token",
-        ));
+) -> Result<IssuedToken, RegistryError> {
+    match principal {
+        Principal::Local => Err(RegistryError::NoAccounts),
+        _ => registry.issue_token(principal, scopes, offline).await,
     }
-    let issued = registry.issue_token(principal, scopes, offline).await;
-    issued.map_err(|error| Refused::registry(&error))
 }
 
 fn scopes<'q>(given: impl Iterator<Item = &'q str>) -> Result<Vec<RequestedScope>, Refused> {
@@ -288,12 +305,12 @@ impl Refused {
                 error: None,
                 retry_after: None,
             },
-            SignInError::Busy { retry_after } => Self {
+            SignInError::Waits { retry_after } | SignInError::Busy { retry_after } => Self {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 code: "TOOMANYREQUESTS",
                 message: error.to_string(),
                 error: Some("temporarily_unavailable"),
-                retry_after: Some(retry_after.as_secs().max(1)),
+                retry_after: Some(retry_after.as_secs() + 1),
             },
             SignInError::Registry(error) => Self::registry(error),
         }
@@ -306,7 +323,9 @@ impl Refused {
                 ..Self::credentials(&SignInError::Wrong)
             },
             RegistryError::Denied(_) => Self::credentials(&SignInError::Wrong),
-            RegistryError::TokenTooLong => Self::malformed(&error.to_string()),
+            RegistryError::TokenTooLong | RegistryError::NoAccounts => {
+                Self::malformed(&error.to_string())
+            }
             error if error.is_transient() => {
                 tracing::warn!(%error, "a token could not be issued now");
                 Self {

@@ -22,6 +22,8 @@ pub struct AuthConfig {
     /// A file with the 32 bytes that keys in the catalog are encrypted with; without it, one in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
+    /// Wrong passwords of a name from an address that are free, before the next one waits; 0 for no limit.
+    pub password_failures: u32,
     /// The fewest characters of a new password.
     #[serde(deserialize_with = "min_length")]
     pub password_min_length: u64,
@@ -38,6 +40,7 @@ impl Default for AuthConfig {
         Self {
             anonymous: AnonymousAccess::None,
             key_file: None,
+            password_failures: 10,
             password_min_length: 12,
             // RFC 9106 and OWASP: 19 MiB and two passes.
             password_memory: 19 << 20,

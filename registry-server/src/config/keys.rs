@@ -71,6 +71,7 @@ pub(super) const KEYS: &[Key] = &[
     key("gc.untagged", "\"keep\", or an age such as \"30d\""),
     key("auth.anonymous", "\"none\", \"read\" or \"write\""),
     key("auth.key_file", PATH),
+    key("auth.password_failures", "a number, 0 for no limit"),
     key("auth.password_min_length", "a number of at least 8"),
     key(
         "auth.password_memory",

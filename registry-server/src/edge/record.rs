@@ -249,7 +249,11 @@ impl Line<'_> {
 
 /// The address of the client, as far as it can be believed: the peer, or what the nearest trusted
 /// proxy says of it.
-fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn client(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    trusted: &[IpNet],
+) -> Option<IpAddr> {
     let peer = peer?.ip().to_canonical();
     let believed = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));
     if trusted.is_empty() || !believed(peer) {

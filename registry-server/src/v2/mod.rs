@@ -114,7 +114,10 @@ async fn dispatch(
     body: &mut Body,
     v2: &V2,
 ) -> Result<HttpResponse, Refusal> {
-    let principal = v2.registry.sign_in(auth::shown(request)).await?;
+    let principal = v2
+        .registry
+        .sign_in(auth::shown(request), v2.place.client(request))
+        .await?;
     let method = request.method();
     if !route.methods().contains(method) {
         let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();

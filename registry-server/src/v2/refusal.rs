@@ -198,15 +198,15 @@ impl Refusal {
                 SignInError::Wrong => {
                     Line::new(Status::UNAUTHORIZED, Code::Unauthorized, Value::Null)
                 }
-                SignInError::Busy { retry_after } => Line::new(
-                    Status::TOO_MANY_REQUESTS,
-                    Code::TooManyRequests,
-                    Value::Null,
-                )
-                .with(
-                    header::RETRY_AFTER,
-                    &retry_after.as_secs().max(1).to_string(),
-                ),
+                SignInError::Waits { retry_after } | SignInError::Busy { retry_after } => {
+                    let seconds = retry_after.as_secs() + 1;
+                    Line::new(
+                        Status::TOO_MANY_REQUESTS,
+                        Code::TooManyRequests,
+                        Value::Null,
+                    )
+                    .with(header::RETRY_AFTER, &seconds.to_string())
+                }
                 SignInError::Registry(error) => registry_line(error, repository),
             },
             Self::Draining => {
@@ -314,7 +314,9 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             let detail = json!({"tag": tag.as_str(), "current": current});
             (Status::PRECONDITION_FAILED, Code::ManifestInvalid, detail)
         }
-        RegistryError::TokenTooLong => (Status::BAD_REQUEST, Code::Unsupported, Value::Null),
+        RegistryError::NoAccounts | RegistryError::TokenTooLong => {
+            (Status::BAD_REQUEST, Code::Unsupported, Value::Null)
+        }
         RegistryError::PreconditionWithoutTag => {
             (Status::BAD_REQUEST, Code::ManifestInvalid, Value::Null)
         }

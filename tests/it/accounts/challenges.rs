@@ -6,7 +6,7 @@ use super::{
     NOBODY, api_token, ask, basic, basic_with, bearer, challenge, claims, jwt, password,
     push_image, settings, text, with_accounts,
 };
-use crate::harness::{Answer, TestServer, image, noise, request_head, sha256};
+use crate::harness::{Answer, TestServer, eventually, image, noise, request_head, sha256};
 
 /// Where a challenge leads.
 fn realm(challenge: &str) -> &str {
@@ -229,6 +229,46 @@ async fn what_cannot_be_read_is_refused_although_it_may_be_right() {
     for lines in cases {
         let lines = [&[host][..], lines].concat();
         challenge(&raw(&server, &lines).await);
+    }
+}
+
+/// Whoever sends wrong passwords waits, and is told for how long; others do not.
+#[tokio::test]
+async fn many_wrong_passwords_wait() {
+    let proxied = settings()
+        .env("GRANARY_AUTH__PASSWORD_FAILURES", "3")
+        .env("GRANARY_SERVER__TRUSTED_PROXIES", "127.0.0.0/8");
+    let server = with_accounts(proxied).await;
+    for path in ["/v2/", "/auth/token"] {
+        // An address of its own each time, as the proxy says.
+        let from = if path == "/v2/" {
+            "192.0.2.1"
+        } else {
+            "192.0.2.2"
+        };
+        let asks = |from: &str, by: String| {
+            let request = server.get(path).header("X-Forwarded-For", from);
+            request.by(&by)
+        };
+        // The same one again is no guess.
+        for _ in 0..5 {
+            let stale = asks(from, basic_with("bob", "a-stale-password")).await;
+            assert_eq!(stale.status, 401);
+        }
+        let mut number = 0;
+        let waits = eventually("a wait", async || {
+            number += 1;
+            let answer = asks(from, basic_with("bob", &format!("wrong {number}"))).await;
+            (answer.status == 429).then_some(answer)
+        });
+        let waits = waits.await;
+        assert!(number >= 3, "{number}");
+        waits.refused(429, "TOOMANYREQUESTS");
+        let seconds: u64 = waits.header("retry-after").parse().unwrap();
+        assert!(seconds >= 1, "{seconds}");
+        asks("192.0.2.3", basic("bob")).await.is(200);
+        // Now he is known, and waits nowhere.
+        asks(from, basic("bob")).await.is(200);
     }
 }
 

@@ -61,6 +61,33 @@ pub struct KnownToken {
     pub scopes: Scopes,
 }
 
+/// An API token as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    /// Its number.
+    pub id: CredentialId,
+    /// What its owner calls it.
+    pub name: String,
+    /// Its last characters.
+    pub hint: String,
+    /// What it caps.
+    pub scopes: Scopes,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+    /// When it ends.
+    pub expires_at: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct TokenRow {
+    id: i64,
+    name: String,
+    hint: String,
+    scopes: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+}
+
 /// A token to make.
 #[derive(Clone, Debug)]
 pub struct NewToken {
@@ -128,6 +155,25 @@ impl Catalog {
             credential: CredentialId(row.id),
             scopes: read_scopes(row.scopes.as_deref())?,
         }))
+    }
+
+    /// The API tokens of a principal that were not withdrawn, oldest first.
+    pub async fn tokens(&self, principal: PrincipalId) -> Result<Vec<StoredToken>, CatalogError> {
+        let query = "SELECT id, name, hint, scopes, created_at, expires_at FROM credentials \
+                     WHERE principal_id = $1 AND kind = 2 AND revoked_at IS NULL ORDER BY id";
+        let rows: Vec<TokenRow> = self.reads.all(query, [principal.0.into()]).await?;
+        rows.into_iter()
+            .map(|row| {
+                Ok(StoredToken {
+                    id: CredentialId(row.id),
+                    name: row.name,
+                    hint: row.hint,
+                    scopes: read_scopes(row.scopes.as_deref())?,
+                    created_at: row.created_at,
+                    expires_at: row.expires_at,
+                })
+            })
+            .collect()
     }
 
     /// Keeps a token.
@@ -223,7 +269,6 @@ pub(super) async fn set_password(
         [principal.into(), write.now.into()],
     )
     .await?;
-    count_up(write).await?;
     let insert = "INSERT INTO credentials (principal_id, kind, name, phc, hint, created_at) VALUES ($1, $2, 'password', $3, '', $4)";
     let values = [
         principal.into(),
@@ -232,6 +277,7 @@ pub(super) async fn set_password(
         write.now.into(),
     ];
     sql::execute(&write.transaction, insert, values).await?;
+    count_up(write).await?;
     Ok(())
 }
 

@@ -43,6 +43,30 @@ pub enum FirstAccount {
     },
 }
 
+/// A user as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct StoredUser {
+    /// Its name.
+    pub name: String,
+    /// Whether it may sign in.
+    pub is_active: bool,
+    /// Whether it administers the installation.
+    pub is_administrator: bool,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+}
+
+/// How a user goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It may sign in again, if it may not now.
+    Returns,
+    /// It may not sign in until it returns.
+    Disabled,
+    /// For good. Its name may be another's one day, who gets nothing of it.
+    Removed,
+}
+
 /// `principals.kind` of a user.
 pub(super) const USER: i16 = 1;
 
@@ -94,9 +118,59 @@ impl Catalog {
         .await
     }
 
-    /// The user or robot of that name, if it is active.
+    /// All users that were not removed, by their names.
+    pub async fn users(&self) -> Result<Vec<StoredUser>, CatalogError> {
+        let query = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, created_at FROM principals \
+                     WHERE kind = 1 AND state <> 2 ORDER BY name";
+        self.reads.all(query, []).await
+    }
+
+    /// Lets a user go or return; `false` if there is none of that name, or it is the last administrator who may sign in.
+    pub async fn depart(&self, handle: &str, how: Departure) -> Result<bool, CatalogError> {
+        let handle = handle.to_owned();
+        self.write(async move |write| {
+            // Of two administrators who remove each other, one stays.
+            let lock = format!(
+                "SELECT id FROM principals WHERE system_role = 1 AND state = 0 ORDER BY id{}",
+                write.dialect.lock("principals")
+            );
+            let administrators: Vec<Id> = sql::all(&write.transaction, &lock, []).await?;
+            let find = "SELECT id FROM principals WHERE handle = $1 AND kind = 1 AND state <> 2";
+            let found: Option<Id> = sql::one(&write.transaction, find, [handle.into()]).await?;
+            let Some(Id { id }) = found else {
+                return Ok(false);
+            };
+            let is_last = matches!(&administrators[..], [last] if last.id == id);
+            if is_last && how != Departure::Returns {
+                return Ok(false);
+            }
+            let statements: &[&str] = match how {
+                Departure::Returns => &["UPDATE principals SET state = 0 WHERE id = $1"],
+                Departure::Disabled => &["UPDATE principals SET state = 1 WHERE id = $1"],
+                Departure::Removed => &[
+                    "DELETE FROM grants WHERE grantee_id = $1",
+                    "DELETE FROM memberships WHERE member_id = $1",
+                ],
+            };
+            for statement in statements {
+                sql::execute(&write.transaction, statement, [id.into()]).await?;
+            }
+            if how == Departure::Removed {
+                let values = || [id.into(), write.now.into()];
+                let go = "UPDATE principals SET state = 2, handle = NULL, removed_at = $2 WHERE id = $1";
+                sql::execute(&write.transaction, go, values()).await?;
+                let end = "UPDATE credentials SET revoked_at = $2 WHERE principal_id = $1 AND revoked_at IS NULL";
+                sql::execute(&write.transaction, end, values()).await?;
+            }
+            count_up(write).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The user or robot of that name that was not removed.
     pub async fn principal(&self, handle: &str) -> Result<Option<PrincipalId>, CatalogError> {
-        let query = "SELECT id FROM principals WHERE handle = $1 AND state = 0 AND kind <= 2";
+        let query = "SELECT id FROM principals WHERE handle = $1 AND state <> 2 AND kind <= 2";
         let found: Option<Id> = self.reads.one(query, [handle.into()]).await?;
         Ok(found.map(|found| PrincipalId(found.id)))
     }

@@ -204,7 +204,7 @@ fn role(number: i64) -> Option<Role> {
     })
 }
 
-fn patterns(text: Option<&str>) -> Result<Option<TagPatterns>, CatalogError> {
+pub(super) fn patterns(text: Option<&str>) -> Result<Option<TagPatterns>, CatalogError> {
     text.map(|text| {
         serde_json::from_str(text).map_err(|error| CatalogError::damaged("grants", error))
     })

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use granary_access::{Handle, HandleError, Scopes, Visibility};
-use granary_catalog::{CredentialKind, FirstAccount, NewToken, NewUser, dialect};
+use granary_access::{Handle, HandleError, PrincipalId, Scopes, Visibility};
+use granary_catalog::{CredentialKind, Departure, FirstAccount, NewToken, NewUser, dialect};
 use granary_identity::{PasswordRefused, PoolError, Secret, Token, TokenKind, digest_of, hint};
 use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 
+use super::tenancy::{GrantReport, NamespaceReport, TenancyCommand};
 use crate::{Registry, RegistryError};
 
 /// Something to do about accounts. It crosses the socket of a running server, which only the server's user can open.
@@ -56,6 +57,22 @@ pub enum AccountsCommand {
         /// Its number.
         id: i64,
     },
+    /// List the users.
+    Users,
+    /// Let a user go or return.
+    ChangeUser {
+        /// Its name.
+        user: String,
+        /// How.
+        change: UserChange,
+    },
+    /// List the API tokens of a user.
+    Tokens {
+        /// Whose.
+        user: String,
+    },
+    /// Look after rights in a namespace.
+    Tenancy(TenancyCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -65,10 +82,83 @@ pub enum AccountsCommand {
     },
 }
 
+/// How a user goes or returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserChange {
+    /// It may sign in again.
+    Enabled,
+    /// It may not sign in, until it is enabled.
+    Disabled,
+    /// It is gone for good, with its tokens and grants. Its name is free, its namespace stays.
+    Removed,
+}
+
+/// A user, for people and programs.
+#[derive(Clone, Debug, Serialize)]
+pub struct UserReport {
+    /// Its name.
+    pub user: String,
+    /// Whether it may sign in.
+    pub active: bool,
+    /// Whether it administers the installation.
+    pub administrator: bool,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+}
+
+/// An API token, for people and programs; never the token itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct TokenReport {
+    /// Its number.
+    pub id: i64,
+    /// What it is for.
+    pub name: String,
+    /// Its last characters.
+    pub hint: String,
+    /// What it caps.
+    pub scopes: Scopes,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+    /// When it ends.
+    pub expires_at: Option<i64>,
+}
+
 /// What it came to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "done", rename_all = "kebab-case")]
 pub enum AccountsReport {
+    /// All users.
+    Users {
+        /// In the order of their names.
+        users: Vec<UserReport>,
+    },
+    /// A user went or returned.
+    UserChanged {
+        /// Its name.
+        user: String,
+        /// How.
+        change: UserChange,
+    },
+    /// The tokens of a user.
+    Tokens {
+        /// In the order in which they were made.
+        tokens: Vec<TokenReport>,
+    },
+    /// Something was granted.
+    Granted(GrantReport),
+    /// The grants in a namespace.
+    Grants {
+        /// In the order in which they were made.
+        grants: Vec<GrantReport>,
+    },
+    /// A grant was taken back.
+    GrantRemoved {
+        /// Its number.
+        id: i64,
+    },
+    /// How a namespace is.
+    Namespace(NamespaceReport),
     /// The first account is there.
     Bootstrapped {
         /// Its name.
@@ -149,6 +239,23 @@ pub enum AccountsError {
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoSuchUser(String),
+    /// There is no such user, or nobody would administer the installation any more.
+    #[error("there is no user '{0}', or it is the last administrator who may log in")]
+    NoSuchUserOrLast(String),
+    /// Nothing that can be granted.
+    #[error("read, write, update, delete and admin can be granted, and at least one of them")]
+    NotGrantable,
+    /// The repositories are of no one namespace.
+    #[error(
+        "a grant is about repositories of one namespace: write a name, or a prefix that ends in '/**'"
+    )]
+    NoNamespace,
+    /// There is no such grant.
+    #[error("there is no grant {0}")]
+    NoSuchGrant(i64),
+    /// There is no such namespace.
+    #[error("there is no namespace '{0}'")]
+    NoSuchNamespace(String),
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),
@@ -194,6 +301,20 @@ impl Registry {
                 let lifetime = lifetime.map(Duration::from_secs);
                 self.create_token(&user, name, scopes, lifetime).await
             }
+            AccountsCommand::Users => self.users().await,
+            AccountsCommand::ChangeUser { user, change } => {
+                let how = match change {
+                    UserChange::Enabled => Departure::Returns,
+                    UserChange::Disabled => Departure::Disabled,
+                    UserChange::Removed => Departure::Removed,
+                };
+                match self.parts.catalog.depart(&user, how).await? {
+                    true => Ok(AccountsReport::UserChanged { user, change }),
+                    false => Err(AccountsError::NoSuchUserOrLast(user)),
+                }
+            }
+            AccountsCommand::Tokens { user } => self.tokens(&user).await,
+            AccountsCommand::Tenancy(command) => self.tenancy(command).await,
             AccountsCommand::RevokeToken { id } => {
                 let credential = granary_access::CredentialId(id);
                 match self.parts.catalog.revoke_token(credential).await? {
@@ -215,6 +336,35 @@ impl Registry {
                 }
             }
         }
+    }
+
+    async fn users(&self) -> Result<AccountsReport, AccountsError> {
+        let users = self.parts.catalog.users().await?;
+        let users = users.into_iter().map(|user| UserReport {
+            user: user.name,
+            active: user.is_active,
+            administrator: user.is_administrator,
+            created_at: user.created_at,
+        });
+        Ok(AccountsReport::Users {
+            users: users.collect(),
+        })
+    }
+
+    async fn tokens(&self, user: &str) -> Result<AccountsReport, AccountsError> {
+        let id = self.known(user).await?;
+        let tokens = self.parts.catalog.tokens(id).await?;
+        let tokens = tokens.into_iter().map(|token| TokenReport {
+            id: token.id.0,
+            name: token.name,
+            hint: token.hint,
+            scopes: token.scopes,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+        });
+        Ok(AccountsReport::Tokens {
+            tokens: tokens.collect(),
+        })
     }
 
     async fn bootstrap(
@@ -293,8 +443,7 @@ impl Registry {
         password: Secret,
     ) -> Result<AccountsReport, AccountsError> {
         self.need_accounts().await?;
-        let found = self.principal_named(user).await?;
-        let id = found.ok_or_else(|| AccountsError::NoSuchUser(user.to_owned()))?;
+        let id = self.known(user).await?;
         let phc = self.hashed(user, password).await?;
         self.parts.catalog.set_password(id, phc).await?;
         Ok(AccountsReport::PasswordSet {
@@ -310,8 +459,7 @@ impl Registry {
         lifetime: Option<Duration>,
     ) -> Result<AccountsReport, AccountsError> {
         self.need_accounts().await?;
-        let found = self.principal_named(user).await?;
-        let principal = found.ok_or_else(|| AccountsError::NoSuchUser(user.to_owned()))?;
+        let principal = self.known(user).await?;
         let token = Token::generate(TokenKind::Api)
             .map_err(|_| RegistryError::Internal("there is no randomness"))?;
         let text = token.text().expose();
@@ -333,7 +481,13 @@ impl Registry {
         })
     }
 
-    async fn need_accounts(&self) -> Result<(), AccountsError> {
+    /// The number of the user of that name, who may be disabled.
+    pub(super) async fn known(&self, user: &str) -> Result<PrincipalId, AccountsError> {
+        let found = self.parts.catalog.principal(user).await?;
+        found.ok_or_else(|| AccountsError::NoSuchUser(user.to_owned()))
+    }
+
+    pub(super) async fn need_accounts(&self) -> Result<(), AccountsError> {
         match self.has_accounts().await? {
             true => Ok(()),
             false => Err(AccountsError::NoAccounts),

@@ -1,8 +1,12 @@
 //! From what a request shows to who sends it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use granary_access::{Credential, Principal, PrincipalId, Scopes, TokenAccess};
+use granary_access::{Credential, Principal, Scopes, TokenAccess};
 use granary_catalog::{CredentialKind, KnownToken, dialect};
 use granary_identity::{
     PoolError, Secret, TokenKind, TokenRefused, Verdict, digest_of, token_kind,
@@ -34,6 +38,12 @@ pub enum SignInError {
     /// There is no such user, or the secret is another. Which of these, nobody is told.
     #[error("user name, password or token is wrong, or no longer good")]
     Wrong,
+    /// So many wrong passwords came from there that the next one has to wait.
+    #[error("too many wrong passwords: try again in {} s", retry_after.as_secs() + 1)]
+    Waits {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Too many sign in at once.
     #[error("too many are signing in now: try again in a moment")]
     Busy {
@@ -78,14 +88,19 @@ const WHOEVER: &str = "token";
 impl Registry {
     /// Who sends a request. Whether what it shows still counts is read with the rights, for each request.
     ///
-    /// Without accounts nothing that is shown counts.
-    pub async fn sign_in(&self, shown: Shown) -> Result<Principal, SignInError> {
+    /// Without accounts nothing that is shown counts. `from` is the client's address, as far as it can be believed: who sends wrong
+    /// passwords from there waits.
+    pub async fn sign_in(
+        &self,
+        shown: Shown,
+        from: Option<IpAddr>,
+    ) -> Result<Principal, SignInError> {
         if !self.has_accounts().await? {
             return Ok(Principal::Local);
         }
         match shown {
             Shown::Nothing => Ok(Principal::Anonymous),
-            Shown::Password { user, secret } => self.by_password(&user, secret).await,
+            Shown::Password { user, secret } => self.by_password(&user, secret, from).await,
             Shown::Bearer(secret) => self.by_bearer(&secret).await,
             Shown::Unreadable => Err(SignInError::Wrong),
         }
@@ -146,7 +161,12 @@ impl Registry {
         &self.parts.rules.accounts.service
     }
 
-    async fn by_password(&self, user: &str, secret: Secret) -> Result<Principal, SignInError> {
+    async fn by_password(
+        &self,
+        user: &str,
+        secret: Secret,
+        from: Option<IpAddr>,
+    ) -> Result<Principal, SignInError> {
         let accounts = &self.parts.accounts;
         let fingerprint = accounts.fingerprints.of(&["basic", user, secret.expose()]);
         if let Some(principal) = self.remembered(&fingerprint) {
@@ -168,7 +188,19 @@ impl Registry {
         if let Some(principal) = self.remembered(&fingerprint) {
             return Ok(principal);
         }
-        let principal = self.by_own_password(user, secret).await?;
+        let failures = &accounts.failures;
+        if let Some(retry_after) = failures.wait(user, from, Instant::now()) {
+            return Err(SignInError::Waits { retry_after });
+        }
+        let verified = self.by_own_password(user, secret).await;
+        match &verified {
+            Ok(_) => failures.succeeded(user, from),
+            Err(SignInError::Wrong) => {
+                failures.failed(user, from, fingerprint, Instant::now());
+            }
+            Err(_) => {}
+        }
+        let principal = verified?;
         self.remember(fingerprint, &principal, None);
         Ok(principal)
     }
@@ -276,14 +308,6 @@ impl Registry {
         };
         let cache = &self.parts.accounts.verified;
         cache.insert(fingerprint, Arc::new(verified));
-    }
-
-    /// The number of the active user or robot of that name.
-    pub(super) async fn principal_named(
-        &self,
-        name: &str,
-    ) -> Result<Option<PrincipalId>, RegistryError> {
-        Ok(self.parts.catalog.principal(name).await?)
     }
 }
 

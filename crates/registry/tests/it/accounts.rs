@@ -69,7 +69,9 @@ async fn sign_in(
     secret: Secret,
 ) -> Result<Principal, SignInError> {
     let user = user.to_owned();
-    registry.sign_in(Shown::Password { user, secret }).await
+    registry
+        .sign_in(Shown::Password { user, secret }, None)
+        .await
 }
 
 async fn bob(registry: &Registry) -> Principal {
@@ -149,13 +151,13 @@ fn the_first_account_closes_the_registry_and_owns_what_is_there() {
         let registry = &world.registry;
         push(registry, "a/b", &content(1, 300)).await.unwrap();
         put(registry, "a/b", "v", &image(&[])).await.unwrap();
-        let anybody = registry.sign_in(Shown::Nothing).await.unwrap();
+        let anybody = registry.sign_in(Shown::Nothing, None).await.unwrap();
         assert_eq!(anybody, Principal::Local);
         bootstrap(registry).await;
         // Also for a request that began before.
         let refused = reason(reads(registry, &anybody, "a/b").await);
         assert_eq!(refused, Some(Reason::NoCredentials));
-        let anybody = registry.sign_in(Shown::Nothing).await.unwrap();
+        let anybody = registry.sign_in(Shown::Nothing, None).await.unwrap();
         assert_eq!(anybody, Principal::Anonymous);
         let refused = reason(reads(registry, &anybody, "a/b").await);
         assert_eq!(refused, Some(Reason::NoCredentials));
@@ -339,7 +341,7 @@ fn what_was_made_from_a_credential_ends_with_it() {
             .unwrap();
         assert_eq!(issued.granted.len(), 1, "{:?}", issued.granted);
         let refresh = issued.refresh.unwrap();
-        let bearer = || registry.sign_in(Shown::Bearer(issued.token.clone()));
+        let bearer = || registry.sign_in(Shown::Bearer(issued.token.clone()), None);
         let by_token = bearer().await.unwrap();
         assert!(reads(registry, &by_token, "bob/app").await.is_ok());
         let refused = reason(pushes(registry, &by_token, "bob/app").await);
@@ -553,6 +555,39 @@ fn a_change_on_one_replica_counts_on_the_other() {
             let refused = reason(reads(&two, &who, "bob/app").await);
             assert_eq!(refused, Some(Reason::Ended));
         }
+    });
+}
+
+#[test]
+fn wrong_passwords_keep_only_those_waiting_who_send_them() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let known = bob(registry).await;
+        let at = |address: &str| Some(address.parse().unwrap());
+        let tries = async |user: &str, secret: Secret, from| {
+            let user = user.to_owned();
+            registry
+                .sign_in(Shown::Password { user, secret }, from)
+                .await
+        };
+        for user in ["bob", "nobody"] {
+            for number in 0..10 {
+                let wrong = secret(&format!("wrong {number}"));
+                let refused = tries(user, wrong, at("10.0.0.1")).await;
+                assert!(matches!(refused, Err(SignInError::Wrong)), "{refused:?}");
+            }
+            let waits = tries(user, secret("once more"), at("10.0.0.1")).await;
+            assert!(matches!(waits, Err(SignInError::Waits { .. })), "{waits:?}");
+        }
+        // Bob himself, elsewhere and where he was known before, and by a token.
+        let new = tries("bob", password("bob"), at("10.0.0.2")).await;
+        assert_eq!(new.unwrap(), known);
+        let remembered = tries("bob", password("bob"), at("10.0.0.1")).await;
+        assert_eq!(remembered.unwrap(), known);
+        let (_, token) = token(registry).await;
+        assert!(tries("bob", token, at("10.0.0.1")).await.is_ok());
     });
 }
 

@@ -1,0 +1,240 @@
+//! Rights that were granted in a namespace, and its settings.
+
+use granary_access::{
+    CreateBy, Grant, PrincipalId, RepositoryPattern, TagPatterns, Verbs, Visibility,
+};
+use sea_orm::FromQueryResult;
+
+use super::{rights::patterns, warm::count_up};
+use crate::{
+    Catalog, CatalogError,
+    sql::{self, Id},
+    writer::Write,
+};
+
+/// A grant as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredGrant {
+    /// Its number.
+    pub id: i64,
+    /// To whom, by name.
+    pub grantee: String,
+    /// Where, as the text of a [`RepositoryPattern`].
+    pub repositories: String,
+    /// What, on which tags, and until when.
+    pub grant: Grant,
+}
+
+/// A namespace: whose it is, and its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredNamespace {
+    /// The name of its owner, if it has one.
+    pub owner: Option<String>,
+    /// Who sees repositories that are made from now on.
+    pub default_visibility: Visibility,
+    /// Who makes repositories.
+    pub create_by: CreateBy,
+    /// Tags that nobody moves.
+    pub immutable_tags: TagPatterns,
+}
+
+/// What is to be changed of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceChange {
+    /// Another owner.
+    pub owner: Option<PrincipalId>,
+    /// Another visibility of repositories that are made from now on.
+    pub default_visibility: Option<Visibility>,
+    /// Others who make repositories.
+    pub create_by: Option<CreateBy>,
+    /// Other tags that nobody moves.
+    pub immutable_tags: Option<TagPatterns>,
+}
+
+#[derive(FromQueryResult)]
+struct GrantRow {
+    id: i64,
+    name: String,
+    pattern: String,
+    actions: i64,
+    tags: Option<String>,
+    expires_at: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct NamespaceRow {
+    owner: Option<String>,
+    default_visibility: Option<i64>,
+    create_by: Option<i64>,
+    immutable_tags: Option<String>,
+}
+
+const NAMESPACE: &str = "SELECT p.handle AS owner, CAST(s.default_visibility AS bigint) AS default_visibility, \
+     CAST(s.create_by AS bigint) AS create_by, s.immutable_tags FROM namespaces n \
+     LEFT JOIN principals p ON p.id = n.owner_id LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $1";
+
+impl NamespaceRow {
+    fn read(self) -> Result<StoredNamespace, CatalogError> {
+        Ok(StoredNamespace {
+            owner: self.owner,
+            default_visibility: match self.default_visibility {
+                Some(2) => Visibility::Public,
+                _ => Visibility::Private,
+            },
+            create_by: match self.create_by {
+                None | Some(0) => CreateBy::Writers,
+                Some(_) => CreateBy::Administrators,
+            },
+            immutable_tags: patterns(self.immutable_tags.as_deref())?
+                .unwrap_or_else(TagPatterns::none),
+        })
+    }
+}
+
+impl Catalog {
+    /// Grants something in the namespace that `repositories` is of, which is made if it is not there. `None` if the pattern is
+    /// of no namespace.
+    pub async fn grant(
+        &self,
+        grantee: PrincipalId,
+        repositories: RepositoryPattern,
+        grant: Grant,
+    ) -> Result<Option<i64>, CatalogError> {
+        let Some(namespace) = repositories.namespace().map(str::to_owned) else {
+            return Ok(None);
+        };
+        let tags = match grant.tags.are_all() {
+            true => None,
+            false => Some(text(&grant.tags)?),
+        };
+        self.write(async move |write| {
+            let namespace = make_namespace(write, &namespace, None).await?;
+            let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+            let values = [
+                namespace.into(),
+                repositories.to_string().into(),
+                grantee.0.into(),
+                grant.verbs.bits().into(),
+                tags.into(),
+                write.now.into(),
+                grant.ends_at.into(),
+            ];
+            let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
+            count_up(write).await?;
+            Ok(row.map(|row| row.id))
+        })
+        .await
+    }
+
+    /// The grants in a namespace, oldest first.
+    pub async fn grants(&self, namespace: &str) -> Result<Vec<StoredGrant>, CatalogError> {
+        let query = "SELECT g.id, p.name, g.pattern, CAST(g.actions AS bigint) AS actions, g.tags, g.expires_at FROM grants g \
+                     JOIN namespaces n ON n.id = g.namespace_id JOIN principals p ON p.id = g.grantee_id \
+                     WHERE n.name = $1 ORDER BY g.id";
+        let rows: Vec<GrantRow> = self.reads.all(query, [namespace.into()]).await?;
+        rows.into_iter()
+            .map(|row| {
+                let verbs = i16::try_from(row.actions).ok().and_then(Verbs::from_bits);
+                let verbs =
+                    verbs.ok_or_else(|| CatalogError::damaged("grants", "an unknown action"))?;
+                Ok(StoredGrant {
+                    id: row.id,
+                    grantee: row.name,
+                    repositories: row.pattern,
+                    grant: Grant {
+                        verbs,
+                        tags: patterns(row.tags.as_deref())?.unwrap_or_else(TagPatterns::all),
+                        ends_at: row.expires_at,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// Takes a grant back; `false` if there is none of that number.
+    pub async fn remove_grant(&self, id: i64) -> Result<bool, CatalogError> {
+        self.write(async move |write| {
+            let delete = "DELETE FROM grants WHERE id = $1";
+            let removed = sql::execute(&write.transaction, delete, [id.into()]).await? > 0;
+            if removed {
+                count_up(write).await?;
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// A namespace; `None` if there is none of that name.
+    pub async fn namespace(&self, name: &str) -> Result<Option<StoredNamespace>, CatalogError> {
+        let row: Option<NamespaceRow> = self.reads.one(NAMESPACE, [name.into()]).await?;
+        row.map(NamespaceRow::read).transpose()
+    }
+
+    /// Changes a namespace, which is made if it is not there, and says how it is afterwards.
+    pub async fn change_namespace(
+        &self,
+        name: String,
+        change: NamespaceChange,
+    ) -> Result<StoredNamespace, CatalogError> {
+        self.write(async move |write| {
+            let namespace = make_namespace(write, &name, None).await?;
+            if let Some(owner) = change.owner {
+                let set = "UPDATE namespaces SET owner_id = $1 WHERE id = $2";
+                let values = [owner.0.into(), namespace.into()];
+                sql::execute(&write.transaction, set, values).await?;
+            }
+            let row: Option<NamespaceRow> =
+                sql::one(&write.transaction, NAMESPACE, [name.into()]).await?;
+            let row = row.ok_or_else(|| CatalogError::damaged("namespaces", "a row just written is missing"))?;
+            let mut now = row.read()?;
+            now.default_visibility = change.default_visibility.unwrap_or(now.default_visibility);
+            now.create_by = change.create_by.unwrap_or(now.create_by);
+            now.immutable_tags = change.immutable_tags.unwrap_or(now.immutable_tags);
+            let keep = "INSERT INTO namespace_settings (namespace_id, create_by, default_visibility, immutable_tags, updated_at) \
+                        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (namespace_id) DO UPDATE SET create_by = excluded.create_by, \
+                        default_visibility = excluded.default_visibility, immutable_tags = excluded.immutable_tags, \
+                        updated_at = excluded.updated_at";
+            let create_by: i16 = match now.create_by {
+                CreateBy::Writers => 0,
+                CreateBy::Administrators => 1,
+            };
+            let visibility: i16 = match now.default_visibility {
+                Visibility::Private => 1,
+                Visibility::Public => 2,
+            };
+            let values = [
+                namespace.into(),
+                create_by.into(),
+                visibility.into(),
+                text(&now.immutable_tags)?.into(),
+                write.now.into(),
+            ];
+            sql::execute(&write.transaction, keep, values).await?;
+            count_up(write).await?;
+            Ok(now)
+        })
+        .await
+    }
+}
+
+fn text(patterns: &TagPatterns) -> Result<String, CatalogError> {
+    serde_json::to_string(patterns).map_err(|error| CatalogError::damaged("grants", error))
+}
+
+/// The row of a namespace, made if needed. It belongs to the user or organisation of its name, or else to `owner`.
+pub(crate) async fn make_namespace(
+    write: &Write,
+    name: &str,
+    owner: Option<i64>,
+) -> Result<i64, CatalogError> {
+    let make = "INSERT INTO namespaces (name, created_at, owner_id) \
+                VALUES ($1, $2, COALESCE((SELECT id FROM principals WHERE handle = $1 AND kind IN (1, 3)), $3)) \
+                ON CONFLICT (name) DO NOTHING";
+    let values = [name.into(), write.now.into(), owner.into()];
+    sql::execute(&write.transaction, make, values).await?;
+    let find = "SELECT id FROM namespaces WHERE name = $1";
+    let row: Option<Id> = sql::one(&write.transaction, find, [name.into()]).await?;
+    row.map(|row| row.id)
+        .ok_or_else(|| CatalogError::damaged("namespaces", "a row just written is missing"))
+}

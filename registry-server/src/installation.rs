@@ -284,6 +284,8 @@ fn prepare_database(path: &Path) -> io::Result<()> {
     File::options()
         .create(true)
         .append(true)
+        // It holds hashes of passwords. SQLite gives its log the same mode.
+        .mode(0o600)
         .open(path)?
         .sync_all()?;
     sync_folder(path)?;

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use granary_migrations::{EXPANDED, Migrator, RELEASE};
-use sea_orm::{
-    ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, FromQueryResult,
-};
+use granary_migrations::{Migrator, RELEASE};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, FromQueryResult};
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
@@ -17,7 +15,7 @@ use crate::{
 
 /// The schema release that this version brings a database to.
 pub fn schema_release() -> i64 {
-    EXPANDED
+    RELEASE
 }
 
 /// Where a database's schema stands.
@@ -25,7 +23,7 @@ pub fn schema_release() -> i64 {
 pub struct SchemaStatus {
     /// The release that the database notes; 0 for an empty one.
     pub release: i64,
-    /// The newest release that this version knows. A database without accounts is one behind.
+    /// The newest release that this version knows.
     pub known: i64,
     /// Changes that this version knows and the database lacks, in order.
     pub pending: Vec<String>,
@@ -144,20 +142,9 @@ pub(crate) async fn prepare(
         Migrator::up(connection, None).await?;
     }
     let note = "INSERT INTO settings (name, value) VALUES ('schema-release', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-    // Not the newest that is known: that is for the first account to note.
-    if found.release < EXPANDED {
-        sql::execute(connection, note, [EXPANDED.to_string().into()]).await?;
+    if found.release < RELEASE {
+        sql::execute(connection, note, [RELEASE.to_string().into()]).await?;
     }
-    Ok(())
-}
-
-/// Notes the release of a database with accounts, if there are any: no process that knows none starts on it then.
-pub(crate) async fn note_accounts(transaction: &DatabaseTransaction) -> Result<(), CatalogError> {
-    // A database that is ahead stays so.
-    let note = "UPDATE settings SET value = $1 WHERE name = 'schema-release' AND value = $2 \
-                AND EXISTS (SELECT 1 FROM settings WHERE name = 'accounts')";
-    let (with, without) = (RELEASE.to_string(), EXPANDED.to_string());
-    sql::execute(transaction, note, [with.into(), without.into()]).await?;
     Ok(())
 }
 
@@ -238,6 +225,8 @@ mod tests {
         format!("sqlite://{}?mode=rwc", path.display())
     }
 
+    const NEWER: [&str; 2] = ["m0003_accounts", "m0004_trail_and_doors"];
+
     /// Makes the database of the second release, as that left it.
     async fn second(path: &Path) {
         let (connection, _) = look(&url(path)).await.unwrap();
@@ -260,7 +249,7 @@ mod tests {
         let before = schema_status(&url(&path)).await.unwrap();
         assert_eq!(
             (before.release, before.pending.as_slice()),
-            (2, &["m0003_accounts".to_owned()][..])
+            (2, &NEWER.map(str::to_owned)[..])
         );
         let catalog = Catalog::open_sqlite(&path).await.unwrap();
         assert_eq!(catalog.repositories("", 9).await.unwrap(), ["a/b"]);
@@ -270,7 +259,7 @@ mod tests {
         assert_eq!(found.map(|row| row.id), Some(9));
         catalog.close().await;
         let after = schema_status(&url(&path)).await.unwrap();
-        assert_eq!((after.release, after.known), (3, 4));
+        assert_eq!((after.release, after.known), (5, 5));
         assert!(after.pending.is_empty() && after.unknown.is_empty());
     }
 
@@ -280,14 +269,14 @@ mod tests {
         let path = folder.path().join("catalog.db");
         second(&path).await;
         let (connection, _) = look(&url(&path)).await.unwrap();
-        // The last that the change makes.
-        let obstacle = "CREATE TABLE signing_keys_slot (id integer)";
+        // The last that the last change makes.
+        let obstacle = "CREATE TABLE repositories_removed (id integer)";
         connection.execute_unprepared(obstacle).await.unwrap();
         assert!(Migrator::up(&connection, None).await.is_err());
-        let away = "DROP TABLE signing_keys_slot";
+        let away = "DROP TABLE repositories_removed";
         connection.execute_unprepared(away).await.unwrap();
         connection.close().await.unwrap();
-        assert_eq!(schema_up(&url(&path)).await.unwrap().release, 3);
+        assert_eq!(schema_up(&url(&path)).await.unwrap().release, 5);
     }
 
     #[tokio::test]
@@ -295,7 +284,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalog.db");
         schema_up(&url(&path)).await.unwrap();
-        for (release, opens) in [(3, true), (4, true), (5, true), (6, false)] {
+        for (release, opens) in [(5, true), (6, true), (7, false)] {
             let (connection, _) = look(&url(&path)).await.unwrap();
             let note =
                 format!("UPDATE settings SET value = '{release}' WHERE name = 'schema-release'");
@@ -307,10 +296,10 @@ mod tests {
                     // A copy would lose what a note says that this version does not know.
                     match catalog.snapshot().await {
                         Ok(snapshot) => {
-                            assert!(release <= 4, "{release}");
+                            assert!(release <= 5, "{release}");
                             snapshot.close().await.unwrap();
                         }
-                        Err(error) => assert!(release > 4, "{release}: {error}"),
+                        Err(error) => assert!(release > 5, "{release}: {error}"),
                     }
                     catalog.close().await;
                 }

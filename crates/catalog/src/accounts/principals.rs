@@ -8,7 +8,6 @@ use crate::{
     Catalog, CatalogError,
     dialect::micros,
     leases::GONE,
-    schema,
     sql::{self, Id},
     writer::Write,
 };
@@ -78,7 +77,7 @@ struct Old {
 impl Catalog {
     /// Makes the first account, an administrator, who owns every namespace that is there.
     ///
-    /// From then on only processes that know accounts can be started on the database (release 4).
+    /// Only processes that know accounts can be started on a database of this release.
     pub async fn create_first_account(&self, user: NewUser) -> Result<FirstAccount, CatalogError> {
         let made = self
             .write(async move |write| first(write, user).await)
@@ -92,7 +91,7 @@ impl Catalog {
     /// The version of a process that serves from the catalog and knows no accounts, if there is one.
     pub async fn replica_without_accounts(&self) -> Result<Option<String>, CatalogError> {
         let since = self.now().await? - micros(GONE);
-        let values = [granary_migrations::RELEASE.into(), since.into()];
+        let values = [granary_migrations::KNOWS_ACCOUNTS.into(), since.into()];
         let old: Option<Old> = self.reads.one(OLD, values).await?;
         Ok(old.map(|old| old.version))
     }
@@ -187,7 +186,7 @@ async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, Catalog
         return Ok(FirstAccount::NotTheFirst);
     }
     let values = [
-        granary_migrations::RELEASE.into(),
+        granary_migrations::KNOWS_ACCOUNTS.into(),
         (write.now - micros(GONE)).into(),
     ];
     let old: Option<Old> = sql::one(&write.transaction, OLD, values).await?;
@@ -201,7 +200,6 @@ async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, Catalog
         id.ok_or_else(|| CatalogError::damaged("principals", "there are some without accounts"))?;
     let take = "UPDATE namespaces SET owner_id = $1 WHERE owner_id IS NULL";
     let namespaces = sql::execute(&write.transaction, take, [id.into()]).await?;
-    schema::note_accounts(&write.transaction).await?;
     count_up(write).await?;
     Ok(FirstAccount::Made {
         id: PrincipalId(id),

@@ -51,10 +51,8 @@ impl Snapshot {
         let is_known = status.unknown.is_empty() && status.release <= status.known;
         if !is_known || !status.pending.is_empty() {
             return Err(CatalogError::Schema(format!(
-                "the database has schema release {} and this version of granary copies {} to {} only: bring it there with that version",
-                status.release,
-                schema::schema_release(),
-                status.known
+                "the database has schema release {} and this version of granary copies {} only: bring it there with that version",
+                status.release, status.known
             )));
         }
         let options = match dialect {

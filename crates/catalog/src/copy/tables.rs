@@ -104,18 +104,27 @@ const fn keyed(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
 
 /// Tables that a copy leaves out: sessions and processes of the source, objects that the source is to delete from its own
 /// store, and what the schema notes about itself.
-pub const LEFT_OUT: [&str; 6] = [
+pub const LEFT_OUT: [&str; 13] = [
     "uploads",
     "upload_tails",
     "doomed_objects",
     "leases",
     "replicas",
     "seaql_migrations",
+    // Log-ins under way, and identity tokens that count once for minutes.
+    "logins",
+    "used_identities",
+    // Counted anew.
+    "namespace_usage",
+    "namespace_blobs",
+    "audit_pending",
+    "audit_log",
+    "audit_checkpoints",
 ];
 
 /// Every other table, each behind those that it refers to. One that refers to itself does so backwards, to rows with
 /// smaller numbers, and these are copied first.
-pub const COPIED: [Table; 17] = [
+pub const COPIED: [Table; 21] = [
     Table {
         // What the target notes about itself stays the target's. Its release follows from the rest at the end.
         only: Some("name <> 'schema-release' AND name NOT LIKE 'copy-%'"),
@@ -157,6 +166,8 @@ pub const COPIED: [Table; 17] = [
             int("created_at"),
             bool("listed"),
             small("visibility"),
+            optional(int("removed_at")),
+            optional(text("former_name")),
         ],
     ),
     Table {
@@ -182,6 +193,8 @@ pub const COPIED: [Table; 17] = [
                 optional(int("revoked_at")),
                 optional(int("last_used_at")),
                 optional(text("last_used_from")),
+                optional(bytes("csrf")),
+                optional(text("issuer")),
             ],
         )
     },
@@ -221,6 +234,9 @@ pub const COPIED: [Table; 17] = [
             small("default_visibility"),
             optional(text("immutable_tags")),
             int("updated_at"),
+            optional(text("default_license")),
+            optional(int("quota_bytes")),
+            optional(int("quota_artifacts")),
         ],
     ),
     keyed(
@@ -237,6 +253,56 @@ pub const COPIED: [Table; 17] = [
             int("created_at"),
             int("active_from"),
             optional(int("retires_at")),
+        ],
+    ),
+    keyed(
+        "identities",
+        2,
+        &[
+            text("issuer"),
+            text("subject"),
+            int("principal_id"),
+            optional(text("claimed_name")),
+            int("created_at"),
+            int("seen_at"),
+        ],
+    ),
+    numbered(
+        "group_mappings",
+        &[
+            int("id"),
+            text("issuer"),
+            text("claim"),
+            int("group_id"),
+            small("role"),
+        ],
+    ),
+    numbered(
+        "trusted_issuers",
+        &[
+            int("id"),
+            text("issuer"),
+            text("preset"),
+            text("audience"),
+            optional(text("keys_url")),
+            optional(text("keys")),
+            int("created_at"),
+            optional(int("created_by")),
+        ],
+    ),
+    numbered(
+        "publishers",
+        &[
+            int("id"),
+            int("issuer_id"),
+            int("robot_id"),
+            text("claims"),
+            optional(text("scopes")),
+            bool("once"),
+            int("created_at"),
+            optional(int("created_by")),
+            optional(int("expires_at")),
+            optional(int("used_at")),
         ],
     ),
     Table {

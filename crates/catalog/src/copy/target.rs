@@ -284,9 +284,6 @@ impl Catalog {
             }
             let delete = "DELETE FROM settings WHERE name IN ($1, $2)";
             sql::execute(&write.transaction, delete, [SOURCE.into(), PROGRESS.into()]).await?;
-            // The source's note of its release stayed behind. Where accounts arrived, the target has to keep out what
-            // would serve everything to everybody beside them; until now the note of the copy did.
-            schema::note_accounts(&write.transaction).await?;
             write.touch(Touched::Everything);
             write.touch(Touched::Rights);
             Ok(withdrawn)

@@ -14,15 +14,14 @@ fn database() -> (&'static Postgres, String, String) {
 async fn an_empty_database_is_migrated_once() {
     let (_, url, _) = database();
     let before = schema_status(&url).await.unwrap();
-    assert_eq!((before.release, before.pending.len()), (0, 3));
+    assert_eq!((before.release, before.pending.len()), (0, 4));
     // Three processes start at the same time.
     let starts = (0..3).map(|_| Catalog::open_postgres(&url, 2));
     for opened in futures_util::future::join_all(starts).await {
         opened.unwrap();
     }
     let after = schema_status(&url).await.unwrap();
-    // The newest release is that of a database with accounts.
-    assert_eq!((after.release, after.known), (3, 4));
+    assert_eq!((after.release, after.known), (5, 5));
     assert!(after.pending.is_empty() && after.unknown.is_empty());
     assert_eq!(schema_up(&url).await.unwrap(), after);
 }
@@ -36,21 +35,21 @@ async fn a_schema_one_release_newer_is_used_as_it_is() {
     let released = |release: i64| {
         format!("UPDATE settings SET value = '{release}' WHERE name = 'schema-release'")
     };
-    server.psql(&name, &released(5)).unwrap();
+    server.psql(&name, &released(6)).unwrap();
     let catalog = Catalog::open_postgres(&url, 2).await.unwrap();
     assert_eq!(
         catalog.setting("colour", "green".into()).await.unwrap(),
         "green"
     );
 
-    server.psql(&name, &released(6)).unwrap();
+    server.psql(&name, &released(7)).unwrap();
     let refusal = Catalog::open_postgres(&url, 2)
         .await
         .err()
         .unwrap()
         .to_string();
     assert!(refusal.contains("run a newer version"), "{refusal}");
-    assert_eq!(noted(server, &name), "6");
+    assert_eq!(noted(server, &name), "7");
 }
 
 /// The release that a database notes.
@@ -59,17 +58,41 @@ fn noted(server: &Postgres, database: &str) -> String {
     server.psql(database, query).unwrap().trim().to_owned()
 }
 
+/// Takes away what the fifth release added; the fourth was the third with accounts.
+const WITHOUT_TRAIL: [&str; 6] = [
+    "DROP TABLE audit_pending, audit_log, audit_checkpoints, identities, group_mappings, logins, publishers, trusted_issuers",
+    "DROP TABLE used_identities, namespace_usage, namespace_blobs",
+    "ALTER TABLE repositories DROP COLUMN removed_at, DROP COLUMN former_name",
+    "ALTER TABLE namespace_settings DROP COLUMN default_license, DROP COLUMN quota_bytes, DROP COLUMN quota_artifacts",
+    "ALTER TABLE uploads DROP COLUMN reserved",
+    "ALTER TABLE credentials DROP COLUMN csrf, DROP COLUMN issuer",
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_with_accounts_stays_one() {
+async fn a_database_of_the_fourth_release_is_brought_up() {
     let (server, url, name) = database();
     schema_up(&url).await.unwrap();
-    let accounts = "UPDATE settings SET value = '4' WHERE name = 'schema-release'";
-    server.psql(&name, accounts).unwrap();
-    let status = schema_up(&url).await.unwrap();
-    assert_eq!((status.release, status.is_usable()), (4, true));
+    for undo in WITHOUT_TRAIL.into_iter().chain([
+        "UPDATE settings SET value = '4' WHERE name = 'schema-release'",
+        "DELETE FROM seaql_migrations WHERE version = 'm0004_trail_and_doors'",
+        "INSERT INTO settings (name, value) VALUES ('accounts', '1')",
+        "INSERT INTO principals (kind, handle, name, created_at) VALUES (1, 'alice', 'alice', 1)",
+    ]) {
+        server.psql(&name, undo).unwrap();
+    }
+    let before = schema_status(&url).await.unwrap();
+    assert_eq!(
+        (before.release, before.pending.as_slice()),
+        (4, &["m0004_trail_and_doors".to_owned()][..])
+    );
     Catalog::open_postgres(&url, 2).await.unwrap();
-    assert_eq!(noted(server, &name), "4");
+    assert_eq!(noted(server, &name), "5");
+    let alice = "SELECT name FROM principals";
+    assert_eq!(server.psql(&name, alice).unwrap().trim(), "alice");
 }
+
+/// The changes since the first release.
+const NEWER: [&str; 3] = ["m0002_replicas", "m0003_accounts", "m0004_trail_and_doors"];
 
 /// Takes away what the third release added.
 const WITHOUT_ACCOUNTS: [&str; 4] = [
@@ -83,9 +106,9 @@ const WITHOUT_ACCOUNTS: [&str; 4] = [
 async fn a_database_of_the_second_release_is_brought_up() {
     let (server, url, name) = database();
     schema_up(&url).await.unwrap();
-    for undo in WITHOUT_ACCOUNTS.into_iter().chain([
+    for undo in WITHOUT_TRAIL.into_iter().chain(WITHOUT_ACCOUNTS).chain([
         "UPDATE settings SET value = '2' WHERE name = 'schema-release'",
-        "DELETE FROM seaql_migrations WHERE version = 'm0003_accounts'",
+        "DELETE FROM seaql_migrations WHERE version IN ('m0003_accounts', 'm0004_trail_and_doors')",
         "INSERT INTO namespaces (id, name, created_at) VALUES (7, 'a', 1)",
         "INSERT INTO repositories (namespace_id, name, created_at, listed) VALUES (7, 'a/b', 1, TRUE)",
     ]) {
@@ -94,10 +117,16 @@ async fn a_database_of_the_second_release_is_brought_up() {
     let before = schema_status(&url).await.unwrap();
     assert_eq!(
         (before.release, before.pending.as_slice()),
-        (2, &["m0003_accounts".to_owned()][..])
+        (
+            2,
+            &NEWER[1..]
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>()[..]
+        )
     );
     let after = schema_up(&url).await.unwrap();
-    assert_eq!((after.release, after.pending.len()), (3, 0));
+    assert_eq!((after.release, after.pending.len()), (5, 0));
     let catalog = Catalog::open_postgres(&url, 2).await.unwrap();
     assert_eq!(catalog.repositories("", 9).await.unwrap(), ["a/b"]);
     // A process of the release before goes on writing beside the new one.
@@ -116,7 +145,7 @@ async fn a_database_of_the_first_release_is_brought_up() {
     let (server, url, name) = database();
     schema_up(&url).await.unwrap();
     // What the first release's database lacks.
-    for undo in WITHOUT_ACCOUNTS.into_iter().chain([
+    for undo in WITHOUT_TRAIL.into_iter().chain(WITHOUT_ACCOUNTS).chain([
         "DROP TABLE upload_tails, leases, replicas",
         "ALTER TABLE uploads DROP COLUMN holder, DROP COLUMN heartbeat_at, DROP COLUMN unsent",
         "ALTER TABLE doomed_objects DROP COLUMN store_state, DROP COLUMN unfinished",
@@ -129,10 +158,12 @@ async fn a_database_of_the_first_release_is_brought_up() {
         server.psql(&name, undo).unwrap();
     }
     let before = schema_status(&url).await.unwrap();
-    let both = ["m0002_replicas".to_owned(), "m0003_accounts".to_owned()];
-    assert_eq!((before.release, before.pending.as_slice()), (1, &both[..]));
+    assert_eq!(
+        (before.release, before.pending.as_slice()),
+        (1, &NEWER.map(str::to_owned)[..])
+    );
     let after = schema_up(&url).await.unwrap();
-    assert_eq!((after.release, after.pending.len()), (3, 0));
+    assert_eq!((after.release, after.pending.len()), (5, 0));
     // A process of the release before goes on writing beside the new one.
     server
         .psql(

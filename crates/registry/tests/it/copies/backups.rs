@@ -96,34 +96,6 @@ fn a_backup_is_restored_into_either_kind() {
 }
 
 #[test]
-fn accounts_keep_processes_that_know_none_from_a_backup_too() {
-    let _unset = together();
-    run(async {
-        let site = Site::new(kind());
-        let registry = site.opened().await;
-        let (without, with) = (folder(), folder());
-        let silent = Progress::silent();
-        registry.back_up(without.path(), &silent).await.unwrap();
-        // What the first account leaves behind.
-        let accounts = registry.catalog().setting("accounts", "true".to_owned());
-        accounts.await.unwrap();
-        registry.back_up(with.path(), &silent).await.unwrap();
-        for (backup, release) in [(without, 3), (with, 4)] {
-            let target = Site::new(kind());
-            target.catalog().await.close().await;
-            assert_eq!(target.release().await, 3);
-            assert!(restored(backup.path(), &target).await.unwrap().is_whole());
-            assert_eq!(target.release().await, release);
-            let itself = Site {
-                folder: Arc::new(backup),
-                url: None,
-            };
-            assert_eq!(itself.release().await, release);
-        }
-    });
-}
-
-#[test]
 fn the_next_backup_copies_and_removes_what_changed() {
     let _unset = together();
     run(async {

@@ -7,7 +7,9 @@ use std::{
 
 use granary_access::TagPatterns;
 use granary_identity::Secret;
-use granary_registry::{AccountsCommand, Maintenance, TenancyCommand, UserChange};
+use granary_registry::{
+    AccountsCommand, GrantRequest, Maintenance, NamespaceSettings, TenancyCommand, UserChange,
+};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::Value;
 
@@ -160,13 +162,13 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
 pub fn grant(command: &GrantCommand) -> anyhow::Result<()> {
     match command {
         GrantCommand::Add(args) => {
-            let command = AccountsCommand::Tenancy(TenancyCommand::Grant {
+            let command = AccountsCommand::Tenancy(TenancyCommand::Grant(GrantRequest {
                 user: args.user.clone(),
                 verbs: args.grant.verbs,
                 repositories: args.grant.repositories.clone(),
                 tags: args.grant.tags.clone(),
-                lifetime: seconds(args.expires)?,
-            });
+                lifetime: seconds(args.expires)?.map(Duration::from_secs),
+            }));
             done(&args.config, command, args.json, |report| {
                 format!("{}\n", granted(report))
             })
@@ -192,13 +194,15 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
     let about = &args.about;
     let command = AccountsCommand::Tenancy(TenancyCommand::Namespace {
         namespace: about.namespace.clone(),
-        owner: args.owner.clone(),
-        default_visibility: args.visibility.map(Into::into),
-        create_by: args.create_by.map(Into::into),
-        immutable_tags: match args.immutable_tags.as_deref() {
-            None => None,
-            Some("") => Some(TagPatterns::none()),
-            Some(list) => Some(tag_patterns(list)?),
+        change: NamespaceSettings {
+            owner: args.owner.clone(),
+            default_visibility: args.visibility.map(Into::into),
+            create_by: args.create_by.map(Into::into),
+            immutable_tags: match args.immutable_tags.as_deref() {
+                None => None,
+                Some("") => Some(TagPatterns::none()),
+                Some(list) => Some(tag_patterns(list)?),
+            },
         },
     });
     done(&about.config, command, about.json, |report| {

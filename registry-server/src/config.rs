@@ -6,7 +6,6 @@
 mod auth;
 mod error;
 mod forms;
-mod ipnet;
 mod keys;
 mod layers;
 mod storage;
@@ -25,7 +24,7 @@ use layers::Layers;
 
 pub use auth::{AnonymousAccess, AuthConfig};
 pub use error::{ConfigError, Origin};
-pub use ipnet::IpNet;
+pub use granary_access::AddressBlock;
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
 pub use units::parse_size;
 pub use values::{
@@ -90,7 +89,7 @@ pub struct ServerConfig {
     pub metrics_listen: Option<Listen>,
     /// Peers whose `X-Forwarded-For` is believed.
     #[serde(with = "list")]
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressBlock>,
 }
 
 impl Default for ServerConfig {

@@ -34,7 +34,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 use crate::{
-    config::{Anonymous, IpNet},
+    config::{AddressBlock, Anonymous},
     drain::Drain,
     metrics::{Metrics, SeriesCache},
 };
@@ -61,7 +61,7 @@ pub struct EdgeOptions {
     /// Whether there are accounts, which then say who may do what.
     pub accounts: Arc<AtomicBool>,
     /// Peers whose `X-Forwarded-For` is believed, in the log.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressBlock>,
 }
 
 impl EdgeOptions {

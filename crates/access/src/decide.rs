@@ -1,8 +1,10 @@
 //! The decision.
 
+use std::net::IpAddr;
+
 use granary_oci::{RepositoryName, Tag};
 
-use crate::{Principal, Rights, Scopes, TokenAccess, Verb, Verbs, Visibility};
+use crate::{Principal, Rights, Role, Scopes, TokenAccess, Verb, Verbs, Visibility};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub enum Action<'a> {
     Delete,
     /// Give rights in the repository, change who sees it, and remove it.
     Administer,
+    /// Look after a whole namespace: its settings, and grants in it. `rights` are those on all of it.
+    Namespace,
+    /// Be at least this in an organisation. `rights` are those of its members.
+    Organisation(Role),
     /// Act on the principal's own account, such as its tokens.
     OwnAccount,
     /// Look after the installation: users, issuers, the audit log.
@@ -50,6 +56,8 @@ pub struct Context {
     pub now: i64,
     /// What those get who show no credentials.
     pub anonymous: AnonymousMode,
+    /// From where is asked.
+    pub address: Option<IpAddr>,
 }
 
 /// The answer.
@@ -75,6 +83,8 @@ pub enum Reason {
     NoCredentials,
     /// The credentials were good once: they expired or were withdrawn, or their principal is gone.
     Ended,
+    /// The credentials are good, and not from this address.
+    Address,
     /// The repository may not even be read.
     Hidden,
     /// The repository is not there, and could be read if it were.
@@ -123,7 +133,11 @@ fn local(action: Action<'_>, repository: Option<&RepositoryName>, rights: &Right
         | Action::UpdateTag(_)
         | Action::DeleteTag(_)
         | Action::Delete => repository.is_some(),
-        Action::Administer | Action::OwnAccount | Action::Installation => false,
+        Action::Administer
+        | Action::Namespace
+        | Action::Organisation(_)
+        | Action::OwnAccount
+        | Action::Installation => false,
     };
     match is_use && !rights.accounts {
         true => Decision::Allow,
@@ -137,6 +151,9 @@ fn anonymous(
     rights: &Rights,
     context: &Context,
 ) -> Decision {
+    if !rights.opens_to(context.address) {
+        return Decision::Deny(Reason::NoCredentials);
+    }
     let is_public = repository.is_some() && rights.visibility == Visibility::Public;
     let makes = rights.namespace_exists && rights.may_create(Verbs::WRITER);
     let held = match (context.anonymous, is_public, rights.exists) {
@@ -161,6 +178,8 @@ fn anonymous(
         | Action::DeleteTag(_)
         | Action::Delete
         | Action::Administer
+        | Action::Namespace
+        | Action::Organisation(_)
         | Action::OwnAccount
         | Action::Installation => false,
     };
@@ -180,10 +199,13 @@ fn known(
     if !rights.stands {
         return Decision::Deny(Reason::Ended);
     }
+    if !rights.is_usable_from(context.address) {
+        return Decision::Deny(Reason::Address);
+    }
     let (verb, tag) = match action {
         Action::Ping | Action::List => return Decision::Allow,
-        Action::OwnAccount | Action::Installation => {
-            return account(action, rights, scopes, token);
+        Action::OwnAccount | Action::Installation | Action::Organisation(_) | Action::Namespace => {
+            return office(action, rights, context, (scopes, token));
         }
         Action::Read => (Verb::Read, None),
         Action::Push => (Verb::Write, None),
@@ -193,7 +215,7 @@ fn known(
         Action::Delete => (Verb::Delete, None),
         Action::Administer => (Verb::Admin, None),
     };
-    if repository.is_none() {
+    if repository.is_none() || !rights.opens_to(context.address) {
         return Decision::Deny(Reason::Hidden);
     }
     let given = rights.held(context.now, tag);
@@ -238,20 +260,37 @@ fn known(
 }
 
 /// What is about no repository. A token of the token service speaks of repositories only.
-fn account(
+fn office(
     action: Action<'_>,
     rights: &Rights,
-    scopes: &Scopes,
-    token: Option<&TokenAccess>,
+    context: &Context,
+    (scopes, token): (&Scopes, Option<&TokenAccess>),
 ) -> Decision {
-    if matches!(action, Action::Installation) && !rights.is_administrator {
-        return Decision::Deny(Reason::NotGranted);
+    let is_somewhere = matches!(action, Action::Organisation(_) | Action::Namespace);
+    if is_somewhere && !rights.opens_to(context.address) {
+        return Decision::Deny(Reason::Hidden);
     }
-    if !scopes.verbs(None, None).has(Verb::Account) {
-        return Decision::Deny(Reason::ScopeTooNarrow);
-    }
-    match token {
-        Some(_) => Decision::Deny(Reason::TokenTooNarrow),
-        None => Decision::Allow,
+    let scope = scopes.verbs(None, None);
+    let (holds, scoped) = match action {
+        Action::Installation => (rights.is_administrator, scope.has(Verb::Account)),
+        Action::Organisation(least) => {
+            let is_one = rights.role.is_some_and(|role| role >= least);
+            (rights.is_administrator || is_one, scope.has(Verb::Account))
+        }
+        Action::Namespace => {
+            let held = rights.held(context.now, None);
+            (held.has(Verb::Admin), scope.has(Verb::Admin))
+        }
+        _ => (true, scope.has(Verb::Account)),
+    };
+    // Whoever belongs there in some way may know that it is there.
+    let sees = matches!(action, Action::Installation) || rights.role.is_some();
+    match (holds, scoped, token) {
+        (false, _, _) if sees => Decision::Deny(Reason::NotGranted),
+        (false, _, _) => Decision::Deny(Reason::Hidden),
+        (true, false, _) => Decision::Deny(Reason::ScopeTooNarrow),
+        (true, true, Some(_)) => Decision::Deny(Reason::TokenTooNarrow),
+        (true, true, None) if is_somewhere && !rights.exists => Decision::Deny(Reason::Missing),
+        (true, true, None) => Decision::Allow,
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here asks a database or a clock: whoever calls [`decide`] has read the [`Rights`] of a principal in a repository,
 //! and says what time it is.
 
+mod address;
 mod decide;
 mod pattern;
 mod principal;
@@ -10,9 +11,12 @@ mod rights;
 mod scope;
 mod verbs;
 
+pub use address::{AddressBlock, AddressBlocks, AddressError};
 pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
 pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns};
-pub use principal::{Credential, CredentialId, Handle, HandleError, Principal, PrincipalId};
+pub use principal::{
+    Caller, Credential, CredentialId, Handle, HandleError, Origin, Principal, PrincipalId,
+};
 pub use rights::{CreateBy, Grant, Rights, Role, Visibility};
 pub use scope::{Scope, ScopeError, Scopes, TokenAccess, TokenVerbs};
 pub use verbs::{Verb, Verbs};

@@ -4,6 +4,7 @@ use std::{fmt, iter, str::FromStr, sync::Arc};
 
 use granary_oci::{RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,8 +139,9 @@ impl fmt::Display for RepositoryPattern {
 }
 
 /// Tags: a text in which `*` stands for any run of characters, also none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "v*")]
 pub struct TagPattern(Arc<str>);
 
 /// Most stars of a pattern; each may be tried at every place of a tag.
@@ -227,8 +229,9 @@ impl From<TagPattern> for String {
 }
 
 /// Tags that a grant or scope speaks of: all, or those of some patterns.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Option<Vec<TagPattern>>", into = "Option<Vec<TagPattern>>")]
+#[schema(value_type = Option<Vec<TagPattern>>)]
 pub struct TagPatterns(Option<Arc<[TagPattern]>>);
 
 impl TagPatterns {

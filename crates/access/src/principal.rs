@@ -1,6 +1,6 @@
 //! Who asks.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,55 @@ impl Principal {
             Self::Known { id, credential, .. } => Some((*id, credential.id)),
             _ => None,
         }
+    }
+}
+
+/// Where a request comes from: for lists of addresses, and for the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address, as far as it can be believed. A command of the operator has none.
+    pub address: Option<IpAddr>,
+    /// The request's name in logs; empty if it is none.
+    pub request: Arc<str>,
+}
+
+/// Who asks, and from where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// From where.
+    pub origin: Origin,
+}
+
+impl Caller {
+    /// A command of the machine's operator.
+    pub fn operator() -> Self {
+        Self::from(&Principal::Operator)
+    }
+
+    /// The same without what a token of the token service caps.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self {
+            principal: self.principal.without_token(),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
+impl From<&Principal> for Caller {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            principal: principal.clone(),
+            origin: Origin::default(),
+        }
+    }
+}
+
+impl From<&Self> for Caller {
+    fn from(caller: &Self) -> Self {
+        caller.clone()
     }
 }
 

@@ -1,14 +1,15 @@
 //! What a principal was given in one repository.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use granary_oci::Tag;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::{TagPatterns, Verb, Verbs};
+use crate::{AddressBlocks, TagPatterns, Verb, Verbs};
 
 /// Who sees a repository.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
     /// Those who were given something in it.
@@ -19,7 +20,7 @@ pub enum Visibility {
 }
 
 /// What a member is in an organisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// One of its people; what he may do he is granted, or his teams are.
@@ -47,7 +48,7 @@ impl Role {
 }
 
 /// Who may make repositories in a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CreateBy {
     /// Whoever may write to one of that name.
@@ -93,6 +94,10 @@ pub struct Rights {
     pub create_by: CreateBy,
     /// Tags that nobody moves.
     pub immutable: Option<TagPatterns>,
+    /// From where the principal and its credential may be used, if not from everywhere: one list of each that has one.
+    pub usable_from: Arc<[AddressBlocks]>,
+    /// From where the namespaces of the organisation that owns this one may be used, if not from everywhere.
+    pub open_to: Option<AddressBlocks>,
 }
 
 impl Rights {
@@ -117,6 +122,20 @@ impl Rights {
     /// Whether the repository is there and may be read, at `now`, by what was given.
     pub fn shows(&self, now: i64) -> bool {
         self.exists && self.held(now, None).has(Verb::Read)
+    }
+
+    /// Whether what is asked for is open to that address at all.
+    pub(crate) fn opens_to(&self, address: Option<IpAddr>) -> bool {
+        self.open_to
+            .as_ref()
+            .is_none_or(|blocks| blocks.contain(address))
+    }
+
+    /// Whether the principal may be at that address.
+    pub(crate) fn is_usable_from(&self, address: Option<IpAddr>) -> bool {
+        self.usable_from
+            .iter()
+            .all(|blocks| blocks.contain(address))
     }
 
     /// Whether nobody moves `tag`.

@@ -4,16 +4,18 @@ use std::{str::FromStr, sync::Arc};
 
 use granary_oci::{RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{PatternError, RepositoryPattern, TagPatterns, Verb, Verbs};
 
 /// Some verbs in some repositories, and for tags on some tags.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
     /// What may be done.
     pub verbs: Verbs,
     /// Where.
+    #[schema(value_type = String, example = "acme/**")]
     pub repositories: RepositoryPattern,
     /// Which tags may be created, moved and deleted (decision 26).
     #[serde(default, skip_serializing_if = "TagPatterns::are_all")]
@@ -64,8 +66,9 @@ pub enum ScopeError {
 }
 
 /// The scopes of a credential; without any it may do whatever its principal may.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(from = "Option<Vec<Scope>>", into = "Option<Vec<Scope>>")]
+#[schema(value_type = Option<Vec<Scope>>)]
 pub struct Scopes(Option<Arc<[Scope]>>);
 
 impl From<Option<Vec<Scope>>> for Scopes {

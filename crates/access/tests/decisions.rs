@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use granary_access::{
-    Action, AnonymousMode, Context, CreateBy, Credential, CredentialId, Decision, Grant, Principal,
-    PrincipalId, Reason, RepositoryPattern, Rights, Role, Scope, Scopes, TagPattern, TagPatterns,
-    TokenAccess, TokenVerbs, Verb, Verbs, Visibility, decide,
+    Action, AddressBlocks, AnonymousMode, Context, CreateBy, Credential, CredentialId, Decision,
+    Grant, Principal, PrincipalId, Reason, RepositoryPattern, Rights, Role, Scope, Scopes,
+    TagPattern, TagPatterns, TokenAccess, TokenVerbs, Verb, Verbs, Visibility, decide,
 };
 use granary_oci::{RepositoryName, Tag};
 
@@ -76,6 +76,7 @@ fn asked(principal: &Principal, action: Action<'_>, rights: &Rights) -> Decision
     let context = Context {
         now: NOW,
         anonymous: AnonymousMode::Read,
+        address: None,
     };
     decide(principal, action, Some(&name()), rights, &context)
 }
@@ -242,6 +243,7 @@ fn who_has_no_account_may_what_is_public_and_the_mode_allows() {
             Context {
                 now: NOW,
                 anonymous: mode,
+                address: None,
             },
         );
         let actions = [
@@ -339,6 +341,7 @@ fn credentials_that_ended_are_good_for_nothing() {
     let context = Context {
         now: NOW,
         anonymous: AnonymousMode::Write,
+        address: None,
     };
     for action in [
         Action::Read,
@@ -418,6 +421,7 @@ fn accounts_need_a_credential_that_says_so() {
     let context = Context {
         now: NOW,
         anonymous: AnonymousMode::None,
+        address: None,
     };
     let admin = Rights {
         is_administrator: true,
@@ -449,4 +453,111 @@ fn accounts_need_a_credential_that_says_so() {
         assert!(!ask(&Principal::Anonymous, action, &admin));
         assert!(!ask(&Principal::Local, action, &Rights::default()));
     }
+}
+
+fn from(address: &str) -> Context {
+    Context {
+        now: NOW,
+        anonymous: AnonymousMode::Write,
+        address: Some(address.parse().unwrap()),
+    }
+}
+
+fn blocks(list: &[&str]) -> AddressBlocks {
+    AddressBlocks::of(list.iter().map(|block| block.parse().unwrap()).collect()).unwrap()
+}
+
+#[test]
+fn a_credential_is_good_only_where_its_lists_say() {
+    let rights = Rights {
+        is_own: true,
+        usable_from: Arc::new([
+            blocks(&["10.0.0.0/8", "::1"]),
+            blocks(&["10.1.0.0/16", "::1"]),
+        ]),
+        ..private()
+    };
+    let ask = |action, context: &Context| decide(&user(), action, Some(&name()), &rights, context);
+    for action in [
+        Action::Ping,
+        Action::List,
+        Action::Read,
+        Action::Push,
+        Action::OwnAccount,
+    ] {
+        assert!(ask(action, &from("10.1.2.3")).allows(), "{action:?}");
+        assert!(ask(action, &from("::ffff:10.1.2.3")).allows(), "{action:?}");
+        assert!(ask(action, &from("::1")).allows(), "{action:?}");
+        // In one list and not in the other, in none, and from an address that nobody knows.
+        let unknown = Context {
+            address: None,
+            ..from("::1")
+        };
+        for context in [from("10.2.0.1"), from("192.0.2.1"), unknown] {
+            assert_eq!(ask(action, &context), Decision::Deny(Reason::Address));
+        }
+    }
+}
+
+#[test]
+fn an_organisation_is_hidden_from_where_it_is_not_open() {
+    let rights = Rights {
+        role: Some(Role::Owner),
+        is_administrator: true,
+        visibility: Visibility::Public,
+        open_to: Some(blocks(&["10.0.0.0/8"])),
+        ..private()
+    };
+    let ask = |who: &Principal, action, address| {
+        decide(who, action, Some(&name()), &rights, &from(address))
+    };
+    for action in [
+        Action::Read,
+        Action::Push,
+        Action::Namespace,
+        Action::Organisation(Role::Member),
+    ] {
+        assert!(ask(&user(), action, "10.9.9.9").allows(), "{action:?}");
+        assert_eq!(
+            ask(&user(), action, "11.0.0.1"),
+            Decision::Deny(Reason::Hidden)
+        );
+    }
+    assert!(ask(&user(), Action::Installation, "11.0.0.1").allows());
+    assert!(ask(&Principal::Anonymous, Action::Read, "10.9.9.9").allows());
+    assert!(!ask(&Principal::Anonymous, Action::Read, "11.0.0.1").allows());
+}
+
+#[test]
+fn roles_and_scopes_decide_about_organisations() {
+    let at = |role, scopes: Scopes, action| {
+        let rights = Rights { role, ..private() };
+        decide(&with(scopes, None), action, None, &rights, &from("::1"))
+    };
+    let every = Scopes::unlimited;
+    let organisation = Action::Organisation;
+    for (role, least, allowed) in [
+        (Some(Role::Owner), Role::Owner, true),
+        (Some(Role::Admin), Role::Owner, false),
+        (Some(Role::Admin), Role::Admin, true),
+        (Some(Role::Write), Role::Admin, false),
+        (Some(Role::Member), Role::Member, true),
+        (None, Role::Member, false),
+    ] {
+        assert_eq!(
+            at(role, every(), organisation(least)).allows(),
+            allowed,
+            "{role:?} {least:?}"
+        );
+    }
+    let stranger = at(None, every(), organisation(Role::Member));
+    assert_eq!(stranger, Decision::Deny(Reason::Hidden));
+    let member = at(Some(Role::Member), every(), organisation(Role::Admin));
+    assert_eq!(member, Decision::Deny(Reason::NotGranted));
+    // A token that may push everywhere makes no teams.
+    let push = Scopes::only([scope(&[Verb::Write, Verb::Admin], "**", TagPatterns::all())]);
+    let narrow = at(Some(Role::Owner), push.clone(), organisation(Role::Admin));
+    assert_eq!(narrow, Decision::Deny(Reason::ScopeTooNarrow));
+    assert!(at(Some(Role::Owner), push, Action::Namespace).allows());
+    assert!(!at(Some(Role::Write), every(), Action::Namespace).allows());
 }

@@ -1,6 +1,8 @@
 //! What must hold of every principal, credential and pattern, checked on generated ones.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use granary_access::{
     Action, AnonymousMode, Context, CreateBy, Credential, CredentialId, Grant, Principal,
     PrincipalId, RepositoryPattern, Rights, Role, Scope, Scopes, TagPattern, TagPatterns,
@@ -76,6 +78,8 @@ fn rights() -> impl Strategy<Value = Rights> {
                 CreateBy::Writers
             },
             immutable,
+            usable_from: Arc::default(),
+            open_to: None,
         },
     )
 }
@@ -108,7 +112,7 @@ fn known(scopes: Scopes, token: Option<TokenAccess>) -> Principal {
     }
 }
 
-fn actions(tag: &Tag) -> [Action<'_>; 11] {
+fn actions(tag: &Tag) -> [Action<'_>; 13] {
     [
         Action::Ping,
         Action::List,
@@ -119,13 +123,19 @@ fn actions(tag: &Tag) -> [Action<'_>; 11] {
         Action::DeleteTag(tag),
         Action::Delete,
         Action::Administer,
+        Action::Namespace,
+        Action::Organisation(Role::Admin),
         Action::OwnAccount,
         Action::Installation,
     ]
 }
 
 fn context(anonymous: AnonymousMode) -> Context {
-    Context { now: 1, anonymous }
+    Context {
+        now: 1,
+        anonymous,
+        address: None,
+    }
 }
 
 proptest! {

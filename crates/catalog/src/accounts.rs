@@ -4,6 +4,7 @@ mod confirm;
 mod credentials;
 mod grants;
 mod keys;
+mod office;
 mod principals;
 mod rights;
 mod warm;
@@ -15,6 +16,7 @@ pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, Store
 pub(crate) use grants::make_namespace;
 pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
 pub use keys::{KeyPurpose, StoredKey};
+pub use office::{Authority, Decided, Office};
 pub use principals::{Departure, FirstAccount, NewUser, StoredUser};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;

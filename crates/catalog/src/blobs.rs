@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use granary_access::{Action, AnonymousMode, Principal, Reason, Verb};
+use granary_access::{Action, AnonymousMode, Principal, Reason};
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
 
@@ -168,12 +168,12 @@ async fn held_by_any(
     digest: &Digest,
     reader: &Asker,
 ) -> Result<Option<i64>, CatalogError> {
-    let (condition, who, scopes) = match &reader.principal {
+    let (condition, who) = match &reader.principal {
         // The parameters are named, so that there are as many in each form.
-        Principal::Local | Principal::Operator => ("$1 = $1 AND $2 = $2", 0, None),
+        Principal::Local | Principal::Operator => ("$1 = $1 AND $2 = $2", 0),
         Principal::Anonymous if reader.anonymous == AnonymousMode::None => return Ok(None),
-        Principal::Anonymous => ("$1 = $1 AND $2 = $2 AND r.visibility = 2", 0, None),
-        Principal::Known { id, credential, .. } => (READABLE, id.0, Some(&credential.scopes)),
+        Principal::Anonymous => ("$1 = $1 AND $2 = $2 AND r.visibility = 2", 0),
+        Principal::Known { id, .. } => (READABLE, id.0),
     };
     let query = format!(
         "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND {condition} LIMIT {CANDIDATES}{}",
@@ -181,14 +181,18 @@ async fn held_by_any(
     );
     let values = [who.into(), write.now.into(), digest.to_bytes().into()];
     let rows: Vec<Candidate> = sql::all(&write.transaction, &query, values).await?;
-    let in_scope = |row: &Candidate| match scopes {
-        None => true,
-        Some(scopes) => row
+    for row in rows {
+        let name: RepositoryName = row
             .name
             .parse()
-            .is_ok_and(|name| scopes.verbs(Some(&name), None).has(Verb::Read)),
-    };
-    Ok(rows.into_iter().find(in_scope).map(|row| row.id))
+            .map_err(|error| CatalogError::damaged("repositories", error))?;
+        // The statement knows nothing of scopes and addresses.
+        let confirmed = reader.confirm(write, &name).await?;
+        if confirmed.denies(Action::Read).is_none() {
+            return Ok(Some(row.id));
+        }
+    }
+    Ok(None)
 }
 
 impl Catalog {

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod adopt;
+mod audit;
 mod backoff;
 mod blobs;
 mod cache;
@@ -33,11 +34,12 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, CredentialKind, Departure, FirstAccount, KeyPurpose, KnownPassword, KnownToken,
-    NamespaceChange, NewToken, NewUser, RightsNow, StoredGrant, StoredKey, StoredNamespace,
-    StoredToken, StoredUser,
+    Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, KeyPurpose, KnownPassword,
+    KnownToken, NamespaceChange, NewToken, NewUser, Office, RightsNow, StoredGrant, StoredKey,
+    StoredNamespace, StoredToken, StoredUser,
 };
 pub use adopt::FOREIGN;
+pub use audit::{Deed, action};
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use granary_access::{Action, Reason};
 use granary_oci::{Digest, RepositoryName, Tag};
 use sea_orm::FromQueryResult;
+use serde_json::json;
 
 use crate::{
     Asker, Catalog, CatalogError,
+    audit::{self, Deed, action},
     blobs::join_edges,
     cache::Touched,
     dialect::micros,
@@ -145,6 +147,8 @@ impl Catalog {
             }
             let who = asker.principal.name();
             remove_manifest(write, &repository, id, (manifest, &digest), who, lease).await?;
+            let deed = Deed::new(action::MANIFEST_DELETE, &repository).with(json!({ "digest": digest.to_string() }));
+            audit::note(write, &asker, deed).await?;
             Ok(Removal::Removed)
         })
         .await
@@ -183,8 +187,13 @@ impl Catalog {
             }
             let delete = "DELETE FROM repository_blobs WHERE repository_id = $1 AND blob_id = (SELECT id FROM blobs WHERE digest = $2)";
             let removed = sql::execute(&write.transaction, delete, [id.into(), digest.to_bytes().into()]).await?;
+            if removed == 0 {
+                return Ok(Removal::Missing);
+            }
+            let deed = Deed::new(action::BLOB_DELETE, &repository).with(json!({ "digest": digest.to_string() }));
+            audit::note(write, &asker, deed).await?;
             write.touch(Touched::Blob(repository, digest));
-            Ok(if removed == 0 { Removal::Missing } else { Removal::Removed })
+            Ok(Removal::Removed)
         })
         .await
     }
@@ -226,6 +235,9 @@ impl Catalog {
             )
             .await?;
             tags::note_if_untagged(write, manifest).await?;
+            let detail = json!({ "tag": tag.as_str(), "digest": digest.to_string() });
+            let deed = Deed::new(action::TAG_DELETE, &repository).with(detail);
+            audit::note(write, &asker, deed).await?;
             Ok(Removal::Removed)
         })
         .await

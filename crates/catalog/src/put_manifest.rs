@@ -6,11 +6,12 @@ use bytes::Bytes;
 use granary_access::{Action, Reason};
 use granary_oci::{Digest, Edge, EdgeKind, Manifest, RepositoryName, Tag, media_type};
 use sea_orm::FromQueryResult;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Asker, Catalog, CatalogError,
     accounts::Confirmed,
+    audit::{self, Deed, action},
     blobs::LIVE,
     cache::Touched,
     guard,
@@ -115,6 +116,10 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
         None => insert(write, repository, &put, &blobs).await?,
     };
     move_tags(write, repository, manifest, &put).await?;
+    let tags: Vec<_> = put.tags.iter().map(Tag::as_str).collect();
+    let detail = json!({ "digest": put.digest.to_string(), "tags": tags });
+    let deed = Deed::new(action::MANIFEST_PUT, &put.repository).with(detail);
+    audit::note(write, &asker, deed).await?;
     let subject_absent = match put.manifest.subject {
         Some(subject) => tags::find_manifest(write, repository, &subject)
             .await?

@@ -3,10 +3,12 @@
 use granary_access::Visibility;
 use granary_oci::{Digest, RepositoryName};
 use sea_orm::FromQueryResult;
+use serde_json::json;
 
 use crate::{
-    Catalog, CatalogError,
+    Authority, Catalog, CatalogError, Decided,
     accounts::{count_up, make_namespace},
+    audit::{Deed, action},
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -59,24 +61,35 @@ impl Catalog {
     /// Says who sees a repository; `false` if there is none of that name.
     pub async fn set_visibility(
         &self,
+        by: &Authority,
         name: &RepositoryName,
         visibility: Visibility,
-    ) -> Result<bool, CatalogError> {
+    ) -> Result<Decided<bool>, CatalogError> {
         let name = name.clone();
         let number: i16 = match visibility {
             Visibility::Private => 1,
             Visibility::Public => 2,
         };
-        self.write(async move |write| {
+        self.decided(by, async move |write, by| {
             let set = "UPDATE repositories SET visibility = $1 WHERE name = $2";
             let values = [number.into(), name.as_str().into()];
             let found = sql::execute(&write.transaction, set, values).await? > 0;
             if found {
                 count_up(write).await?;
+                let detail = json!({ "visibility": visibility });
+                let deed = Deed::new(action::VISIBILITY_SET, &name).with(detail);
+                by.note(write, deed).await?;
             }
             Ok(found)
         })
         .await
+    }
+
+    /// Whether there is a repository of that name. Says nothing about who may see it.
+    pub async fn has_repository(&self, name: &RepositoryName) -> Result<bool, CatalogError> {
+        let query = "SELECT id FROM repositories WHERE name = $1";
+        let row: Option<Id> = self.reads.one(query, [name.as_str().into()]).await?;
+        Ok(row.is_some())
     }
 
     /// Up to `limit` names of repositories with a manifest, bytewise behind `last`.

@@ -4,8 +4,8 @@
 use std::marker::PhantomData;
 
 use granary_access::{Action, Context, Decision};
-pub use granary_access::{AnonymousMode, Principal, Reason};
-use granary_catalog::{Asker, RightsNow};
+pub use granary_access::{AnonymousMode, Caller, Origin, Principal, Reason};
+use granary_catalog::{Asker, Deed, RightsNow, action};
 use granary_oci::RepositoryName;
 
 use crate::{Registry, RegistryError, registry::Parts};
@@ -29,6 +29,8 @@ pub enum Asks {
     Push,
     /// To delete by digest or by tag.
     Delete,
+    /// To look after the repository itself.
+    Administer,
 }
 
 impl Asks {
@@ -39,6 +41,7 @@ impl Asks {
             Self::Read => Action::Read,
             Self::Push => Action::Push,
             Self::Delete => Action::Delete,
+            Self::Administer => Action::Administer,
         }
     }
 }
@@ -55,6 +58,10 @@ pub enum Pushing {}
 #[derive(Debug)]
 pub enum Deleting {}
 
+/// Leave to look after the repository itself.
+#[derive(Debug)]
+pub enum Administering {}
+
 impl Right for Reading {
     const ASKS: Asks = Asks::Read;
 }
@@ -67,11 +74,15 @@ impl Right for Deleting {
     const ASKS: Asks = Asks::Delete;
 }
 
+impl Right for Administering {
+    const ASKS: Asks = Asks::Administer;
+}
+
 /// Leave of one principal to do `R` in one repository, which need not exist. Only [`Registry::authorise`] gives it.
 pub struct May<R> {
     pub(crate) registry: Registry,
     pub(crate) repository: RepositoryName,
-    pub(crate) principal: Principal,
+    pub(crate) caller: Caller,
     rights: RightsNow,
     right: PhantomData<fn() -> R>,
 }
@@ -92,7 +103,7 @@ impl<R> Clone for May<R> {
         Self {
             registry: self.registry.clone(),
             repository: self.repository.clone(),
-            principal: self.principal.clone(),
+            caller: self.caller.clone(),
             rights: self.rights.clone(),
             right: PhantomData,
         }
@@ -122,15 +133,13 @@ impl<R> May<R> {
 
     /// Who asks, for the transaction that decides again.
     pub(crate) fn asker(&self) -> Asker {
-        Asker {
-            principal: self.principal.clone(),
-            anonymous: self.registry.parts.rules.accounts.anonymous,
-        }
+        let anonymous = self.registry.parts.rules.accounts.anonymous;
+        Asker::new(self.caller.clone(), anonymous)
     }
 
     /// Whether the principal may do this there, too, whatever the token at hand was issued for.
     pub(crate) fn also(&self, asks: Asks) -> bool {
-        let (who, repository) = (self.principal.without_token(), Some(&self.repository));
+        let (who, repository) = (self.caller.without_token(), Some(&self.repository));
         self.registry
             .decide(&who, asks, repository, &self.rights)
             .allows()
@@ -138,27 +147,29 @@ impl<R> May<R> {
 }
 
 impl Registry {
-    /// Asks leave for `principal` to do `R` in `repository`.
+    /// Asks leave for `caller` to do `R` in `repository`.
     pub async fn authorise<R: Right>(
         &self,
-        principal: &Principal,
+        caller: impl Into<Caller>,
         repository: RepositoryName,
     ) -> Result<May<R>, RegistryError> {
-        let rights = self.rights(principal, Some(&repository)).await?;
-        self.allowed(principal, R::ASKS, Some(&repository), &rights)?;
+        let caller = caller.into();
+        let rights = self.rights(&caller.principal, Some(&repository)).await?;
+        self.allowed(&caller, R::ASKS, Some(&repository), &rights)?;
         Ok(May {
             registry: self.clone(),
             repository,
-            principal: principal.clone(),
+            caller,
             rights,
             right: PhantomData,
         })
     }
 
     /// Asks leave for what is about no repository.
-    pub async fn admit(&self, principal: &Principal, asks: Asks) -> Result<(), RegistryError> {
-        let rights = self.rights(principal, None).await?;
-        self.allowed(principal, asks, None, &rights)
+    pub async fn admit(&self, caller: impl Into<Caller>, asks: Asks) -> Result<(), RegistryError> {
+        let caller = caller.into();
+        let rights = self.rights(&caller.principal, None).await?;
+        self.allowed(&caller, asks, None, &rights)
     }
 
     /// Leave for a command of the machine's operator, who may do everything.
@@ -166,7 +177,7 @@ impl Registry {
         May {
             registry: self.clone(),
             repository: repository.clone(),
-            principal: Principal::Operator,
+            caller: Caller::operator(),
             rights: RightsNow::default(),
             right: PhantomData,
         }
@@ -200,7 +211,7 @@ impl Registry {
 
     pub(crate) fn decide(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         asks: Asks,
         repository: Option<&RepositoryName>,
         RightsNow { rights, now }: &RightsNow,
@@ -208,24 +219,54 @@ impl Registry {
         let context = Context {
             now: *now,
             anonymous: self.parts.rules.accounts.anonymous,
+            address: caller.origin.address,
         };
-        granary_access::decide(principal, asks.action(), repository, rights, &context)
+        granary_access::decide(
+            &caller.principal,
+            asks.action(),
+            repository,
+            rights,
+            &context,
+        )
     }
 
     pub(crate) fn allowed(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         asks: Asks,
         repository: Option<&RepositoryName>,
         rights: &RightsNow,
     ) -> Result<(), RegistryError> {
-        match self.decide(principal, asks, repository, rights) {
+        match self.decide(caller, asks, repository, rights) {
             Decision::Allow => Ok(()),
-            Decision::Deny(reason) => Err(RegistryError::Denied(Denial {
-                reason,
-                asks,
-                repository: repository.cloned(),
-            })),
+            Decision::Deny(reason) => {
+                let target = repository.map(ToString::to_string).unwrap_or_default();
+                self.note_denial(caller, target, reason);
+                Err(RegistryError::Denied(Denial {
+                    reason,
+                    asks,
+                    repository: repository.cloned(),
+                }))
+            }
         }
+    }
+
+    /// Tells the audit log what was not allowed, a few times for each principal and reason. The answer does not wait for it,
+    /// so that it takes no longer than another.
+    pub(crate) fn note_denial(&self, caller: &Caller, target: String, reason: Reason) {
+        let is_known = matches!(caller.principal, Principal::Known { .. });
+        // Clients show credentials only once they were asked for them: that is no news.
+        if !is_known || !self.parts.accounts.denials.is_news(caller, reason) {
+            return;
+        }
+        let (registry, caller) = (self.clone(), caller.clone());
+        tokio::spawn(async move {
+            let deed = Deed::new(action::DENIED, target);
+            let catalog = &registry.parts.catalog;
+            let noting = catalog.note_denial(caller.principal, caller.origin, deed, reason);
+            if let Err(error) = noting.await {
+                tracing::warn!(%error, "a denial could not be noted in the audit log");
+            }
+        });
     }
 }

@@ -1,11 +1,15 @@
 //! Accounts: who signs in, by what, and the tokens that are issued to them.
 
-mod admin;
+mod command;
+mod denials;
+mod error;
 mod failures;
 mod issue;
 mod sign_in;
 mod signing;
 mod tenancy;
+mod tokens;
+mod users;
 
 use std::{
     fmt, io,
@@ -17,15 +21,18 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{failures::Failures, sign_in::Verified, signing::Keys};
+use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys};
 use crate::RegistryError;
 
-pub use admin::{
-    AccountsCommand, AccountsError, AccountsReport, TokenReport, UserChange, UserReport,
-};
+pub use command::{AccountsCommand, AccountsReport};
+pub use error::AccountsError;
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
-pub use tenancy::{GrantReport, NamespaceReport, TenancyCommand};
+pub use tenancy::{
+    GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
+};
+pub use tokens::TokenReport;
+pub use users::{UserChange, UserReport};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]
@@ -82,6 +89,7 @@ pub(crate) struct Accounts {
     verified: Cache<[u8; 32], Arc<Verified>>,
     fingerprints: Fingerprints,
     failures: Failures,
+    pub(crate) denials: Denials,
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
@@ -101,6 +109,7 @@ impl Accounts {
                 .build(),
             fingerprints: Fingerprints::new()?,
             failures: Failures::new(rules.password_failures),
+            denials: Denials::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
         })

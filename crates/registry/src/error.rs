@@ -157,6 +157,7 @@ fn denial_text(denial: &Denial) -> String {
     match (denial.reason, denial.asks) {
         (Reason::NoCredentials, _) => "credentials are needed: log in first".to_owned(),
         (Reason::Ended, _) => "these credentials are no longer good: log in again".to_owned(),
+        (Reason::Address, _) => "these credentials are not good from this address".to_owned(),
         (Reason::TokenTooNarrow, _) => "the token was issued for less than this".to_owned(),
         (Reason::ImmutableTag, _) => "the tag is one that nobody moves".to_owned(),
         (_, Asks::Read) | (Reason::Missing, _) => format!(
@@ -168,6 +169,9 @@ fn denial_text(denial: &Denial) -> String {
             "you may not delete this from '{}'",
             name.unwrap_or_default()
         ),
+        (_, Asks::Administer) => {
+            format!("you may not look after '{}'", name.unwrap_or_default())
+        }
         (_, Asks::Ping | Asks::List) => "this action is not allowed".to_owned(),
     }
 }

@@ -13,6 +13,7 @@ mod copy;
 mod error;
 mod export;
 mod import;
+mod leave;
 mod left_out;
 mod maintenance;
 mod manifests;
@@ -25,11 +26,13 @@ mod transfer;
 mod uploads;
 
 pub use access::{
-    AnonymousMode, Asks, Deleting, Denial, May, Principal, Pushing, Reading, Reason, Right,
+    Administering, AnonymousMode, Asks, Caller, Deleting, Denial, May, Origin, Principal, Pushing,
+    Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, IssuedToken,
-    NamespaceReport, Shown, SignInError, TenancyCommand, TokenReport, UserChange, UserReport,
+    AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, GrantRequest,
+    IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError, TenancyCommand,
+    TokenReport, UserChange, UserReport, is_namespace,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
@@ -43,6 +46,10 @@ pub use granary_catalog::{
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,
     ImportedBlobs, ImportedManifests, ImportedTags, OwnershipReport, SourceKind, recognise,
+};
+pub use leave::{
+    Installation, Leave, NamespaceAdmin, OrganisationAdmin, OrganisationMember, OrganisationOwner,
+    OwnAccount, RepositoryAdmin, Sphere, TeamMaintainer,
 };
 pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};

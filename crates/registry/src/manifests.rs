@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use granary_access::Verb;
+use granary_access::{Caller, Verb};
 use granary_catalog::{
     ManifestPut, Precondition, PutOutcome, ReferrerFilter, ReferrersPage, Removal, StoredManifest,
     TagAt,
@@ -224,32 +224,34 @@ impl Registry {
     /// [`resolve`](May::resolve) say, but what was known of the principal's rights is asked in the same statement as the tag.
     pub async fn pull(
         &self,
-        principal: &Principal,
+        caller: impl Into<Caller>,
         repository: RepositoryName,
         tag: &Tag,
     ) -> Result<Arc<StoredManifest>, RegistryError> {
-        if let Principal::Known { .. } = principal {
+        let caller = caller.into();
+        if let Principal::Known { .. } = caller.principal {
             let catalog = &self.parts.catalog;
-            let asking = catalog.tagged_within_rights(principal.ids(), &repository, tag);
+            let asking = catalog.tagged_within_rights(caller.principal.ids(), &repository, tag);
             if let Some((rights, manifest)) = asking.await? {
-                self.allowed(principal, Asks::Read, Some(&repository), &rights)?;
+                self.allowed(&caller, Asks::Read, Some(&repository), &rights)?;
                 return Ok(manifest);
             }
         }
-        let may = self.authorise::<Reading>(principal, repository).await?;
+        let may = self.authorise::<Reading>(caller, repository).await?;
         may.resolve(&Reference::Tag(tag.clone())).await
     }
 
     /// Up to `limit` repositories behind `last` that the principal may read, in bytewise order.
     pub async fn repositories(
         &self,
-        principal: &Principal,
+        caller: impl Into<Caller>,
         last: &str,
         limit: u64,
     ) -> Result<Vec<String>, RegistryError> {
-        self.admit(principal, Asks::List).await?;
-        let catalog = &self.parts.catalog;
-        let who = match principal {
+        let caller = caller.into();
+        self.admit(&caller, Asks::List).await?;
+        let (catalog, address) = (&self.parts.catalog, caller.origin.address);
+        let who = match &caller.principal {
             Principal::Local | Principal::Operator => {
                 return Ok(catalog.repositories(last, limit).await?);
             }
@@ -260,7 +262,9 @@ impl Registry {
         loop {
             let id = who.map(|(id, _)| id);
             let rows = limit.max(PAGE);
-            let page = catalog.readable_repositories(id, &last, rows).await?;
+            let page = catalog
+                .readable_repositories(id, address, &last, rows)
+                .await?;
             let is_whole = (page.len() as u64) < rows;
             last = page.last().cloned().unwrap_or(last);
             let in_scope = |name: &String| match who {

@@ -89,7 +89,7 @@ impl May<Pushing> {
         let upload = NewUpload {
             id: uuid::Uuid::new_v4().to_string(),
             repository: self.repository.clone(),
-            principal: self.principal.key(),
+            principal: self.caller.principal.key(),
             hash_state: Hasher::new(algorithm).export(),
             storage_key: object.map(|key| key.as_str().to_owned()),
             limit,
@@ -264,14 +264,14 @@ impl May<Pushing> {
     /// Whether session `id` was closed with `digest` already.
     async fn is_finished(&self, id: &str, digest: &Digest) -> Result<bool, RegistryError> {
         let row = self.parts().catalog.upload(&self.repository, id).await?;
-        let mine = row.filter(|row| row.principal == self.principal.key());
+        let mine = row.filter(|row| row.principal == self.caller.principal.key());
         Ok(mine.is_some_and(|row| row.finished == Some(*digest)))
     }
 
     /// The open session `id`, if this principal began it.
     pub(crate) async fn open_session(&self, id: &str) -> Result<UploadStanding, RegistryError> {
         let row = self.parts().catalog.upload(&self.repository, id).await?;
-        row.filter(|row| row.finished.is_none() && row.principal == self.principal.key())
+        row.filter(|row| row.finished.is_none() && row.principal == self.caller.principal.key())
             .ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))
     }
 

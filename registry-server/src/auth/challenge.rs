@@ -1,14 +1,16 @@
 //! `WWW-Authenticate`: where to get a token, and for what (distribution's token specification; RFC 6750 section 3).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{
     HttpRequest,
     http::header::{HOST, HeaderName, HeaderValue},
 };
 
+use granary_registry::Origin;
+
 use crate::{
-    config::{IpNet, PublicUrl},
+    config::{AddressBlock, PublicUrl},
     edge,
 };
 
@@ -22,7 +24,7 @@ pub struct Place {
     /// Whether clients speak TLS with this process.
     pub is_tls: bool,
     /// Peers whose `X-Forwarded-Proto` is believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<AddressBlock>,
     /// The name of the registry in its tokens.
     pub service: String,
 }
@@ -55,6 +57,15 @@ impl Place {
             request.headers(),
             &self.trusted_proxies,
         )
+    }
+
+    /// Where a request comes from, for what is decided and noted about it.
+    pub(crate) fn origin_of(&self, request: &HttpRequest) -> Origin {
+        let name = edge::current_request_id();
+        Origin {
+            address: self.client(request),
+            request: name.map_or_else(Arc::default, |name| name.as_str().into()),
+        }
     }
 
     /// The origin under which `request` found this server.

@@ -3,8 +3,6 @@
 //! GET with Basic credentials (distribution's token specification), POST with a form (its OAuth2 specification), and the
 //! public keys as a set (RFC 7517).
 
-use std::net::IpAddr;
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -15,7 +13,8 @@ use actix_web::{
 };
 use granary_identity::{RequestedScope, Secret, format_scope, parse_scopes};
 use granary_registry::{
-    BodyError, IssuedToken, Principal, Reason, Registry, RegistryError, Shown, SignInError,
+    BodyError, Caller, IssuedToken, Origin, Principal, Reason, Registry, RegistryError, Shown,
+    SignInError,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -108,7 +107,7 @@ pub(crate) async fn get_token(
         let client = query.get("client_id").unwrap_or("docker");
         let offline = (query.get("offline_token") == Some("true")).then_some(client);
         let scopes = scopes(query.all("scope"))?;
-        let who = (shown, place.client(&request));
+        let who = (shown, place.origin_of(&request));
         sign_in_and_issue(&registry, who, &scopes, offline).await
     };
     match issue.await {
@@ -160,7 +159,7 @@ pub(crate) async fn post_token(
                     return Err(Refused::malformed("username and password are needed"));
                 };
                 let user = user.to_owned();
-                let who = (Shown::Password { user, secret }, place.client(&request));
+                let who = (Shown::Password { user, secret }, place.origin_of(&request));
                 let offline = (form.get("access_type") == Some("offline")).then_some(client);
                 sign_in_and_issue(&registry, who, &scopes, offline).await
             }
@@ -169,7 +168,11 @@ pub(crate) async fn post_token(
                     .ok_or_else(|| Refused::malformed("refresh_token is needed"))?;
                 let again = registry.sign_in_again(&refresh).await;
                 let principal = again.map_err(|error| Refused::credentials(&error))?;
-                let issued = issue(&registry, &principal, &scopes, None).await;
+                let caller = Caller {
+                    principal,
+                    origin: place.origin_of(&request),
+                };
+                let issued = issue(&registry, &caller, &scopes, None).await;
                 issued.map_err(|error| Refused::registry(&error))
             }
             _ => Err(Refused {
@@ -210,13 +213,14 @@ pub(crate) async fn get_keys(registry: web::Data<Registry>) -> HttpResponse {
 /// Who shows something, and a token for them.
 async fn sign_in_and_issue(
     registry: &Registry,
-    (shown, from): (Shown, Option<IpAddr>),
+    (shown, origin): (Shown, Origin),
     scopes: &[RequestedScope],
     offline: Option<&str>,
 ) -> Result<IssuedToken, Refused> {
-    let signed_in = registry.sign_in(shown.clone(), from).await;
+    let signed_in = registry.sign_in(shown.clone(), &origin).await;
     let principal = signed_in.map_err(|error| Refused::credentials(&error))?;
-    let issued = issue(registry, &principal, scopes, offline).await;
+    let caller = Caller { principal, origin };
+    let issued = issue(registry, &caller, scopes, offline).await;
     issued.map_err(|error| {
         if matches!(&error, RegistryError::Denied(denial) if denial.reason == Reason::Ended) {
             registry.forget(shown);
@@ -227,13 +231,13 @@ async fn sign_in_and_issue(
 
 async fn issue(
     registry: &Registry,
-    principal: &Principal,
+    caller: &Caller,
     scopes: &[RequestedScope],
     offline: Option<&str>,
 ) -> Result<IssuedToken, RegistryError> {
-    match principal {
+    match caller.principal {
         Principal::Local => Err(RegistryError::NoAccounts),
-        _ => registry.issue_token(principal, scopes, offline).await,
+        _ => registry.issue_token(caller, scopes, offline).await,
     }
 }
 

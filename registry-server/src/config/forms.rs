@@ -4,10 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 
-use super::{
-    units::{parse_duration, parse_size, show_duration, show_size},
-    values::BadValue,
-};
+use super::units::{parse_duration, parse_size, show_duration, show_size};
 
 /// A value by its `FromStr` and `Display`: one way in, one way out.
 pub(super) mod text {
@@ -16,7 +13,7 @@ pub(super) mod text {
     pub(in crate::config) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
     where
         D: Deserializer<'de>,
-        T: FromStr<Err = BadValue>,
+        T: FromStr<Err: std::fmt::Display>,
     {
         String::deserialize(deserializer)?
             .parse()
@@ -38,7 +35,7 @@ pub(super) mod optional_text {
     pub(in crate::config) fn deserialize<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
     where
         D: Deserializer<'de>,
-        T: FromStr<Err = BadValue>,
+        T: FromStr<Err: std::fmt::Display>,
     {
         text::deserialize(deserializer).map(Some)
     }
@@ -61,7 +58,7 @@ pub(super) mod list {
     pub(in crate::config) fn deserialize<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
     where
         D: Deserializer<'de>,
-        T: FromStr<Err = BadValue>,
+        T: FromStr<Err: std::fmt::Display>,
     {
         #[derive(Deserialize)]
         #[serde(untagged, expecting = "expected a list of texts")]

@@ -18,7 +18,7 @@ use opentelemetry::{propagation::Extractor, trace::TraceContextExt};
 use tracing::{Span, field::DisplayValue};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::{config::IpNet, connection::Activity, metrics::method_label};
+use crate::{config::AddressBlock, connection::Activity, metrics::method_label};
 
 use super::{Scope, Worker, announced_length};
 
@@ -252,7 +252,7 @@ impl Line<'_> {
 pub(crate) fn client(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
-    trusted: &[IpNet],
+    trusted: &[AddressBlock],
 ) -> Option<IpAddr> {
     let peer = peer?.ip().to_canonical();
     let believed = |ip: IpAddr| trusted.iter().any(|net| net.contains(ip));

@@ -30,7 +30,7 @@ const CATALOG_ROWS: u64 = 1000;
     )
 )]
 pub(crate) async fn get_base(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
-    call.registry().admit(&call.principal, Asks::Ping).await?;
+    call.registry().admit(&call.caller, Asks::Ping).await?;
     Ok(HttpResponse::Ok().json(json!({})))
 }
 
@@ -44,7 +44,7 @@ pub(crate) async fn get_base(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
     )
 )]
 pub(crate) async fn get_extensions(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
-    call.registry().admit(&call.principal, Asks::List).await?;
+    call.registry().admit(&call.caller, Asks::List).await?;
     Ok(extensions())
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
     let limit = call.query.rows()?.unwrap_or(CATALOG_ROWS);
     let rows = call
         .registry()
-        .repositories(&call.principal, call.query.last(), limit + 1)
+        .repositories(&call.caller, call.query.last(), limit + 1)
         .await?;
     let (repositories, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();

@@ -52,7 +52,7 @@ pub(crate) async fn get_manifest(
     let manifest = match (unescape(reference).parse()?, at) {
         (Reference::Tag(tag), None) => {
             let registry = call.registry();
-            registry.pull(&call.principal, repository, &tag).await?
+            registry.pull(&call.caller, repository, &tag).await?
         }
         (reference @ Reference::Digest(_), None) => {
             let may: May<Reading> = call.may(name).await?;

@@ -23,7 +23,7 @@ use actix_web::{
     web,
 };
 use granary_oci::RepositoryName;
-use granary_registry::{May, Principal, Registry, Right};
+use granary_registry::{Caller, May, Registry, Right};
 use tokio::sync::Semaphore;
 
 use self::{body::Body, query::Query, refusal::Refusal, route::Route};
@@ -65,7 +65,7 @@ impl V2 {
 pub(crate) struct Call<'r> {
     v2: &'r V2,
     request: &'r HttpRequest,
-    principal: Principal,
+    caller: Caller,
     query: Query,
 }
 
@@ -114,10 +114,12 @@ async fn dispatch(
     body: &mut Body,
     v2: &V2,
 ) -> Result<HttpResponse, Refusal> {
-    let principal = v2
-        .registry
-        .sign_in(auth::shown(request), v2.place.client(request))
-        .await?;
+    let origin = v2.place.origin_of(request);
+    let signing_in = v2.registry.sign_in(auth::shown(request), &origin);
+    let caller = Caller {
+        principal: signing_in.await?,
+        origin,
+    };
     let method = request.method();
     if !route.methods().contains(method) {
         let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
@@ -129,7 +131,7 @@ async fn dispatch(
     let call = Call {
         v2,
         request,
-        principal,
+        caller,
         query: Query::parse(request.query_string()),
     };
     // What an endpoint needs leave for stands in its signature.
@@ -179,10 +181,7 @@ impl Call<'_> {
     /// Leave for what the endpoint needs, in the repository of this name.
     async fn may<R: Right>(&self, name: &str) -> Result<May<R>, Refusal> {
         let repository: RepositoryName = name.parse()?;
-        Ok(self
-            .registry()
-            .authorise(&self.principal, repository)
-            .await?)
+        Ok(self.registry().authorise(&self.caller, repository).await?)
     }
 
     /// A request header, if it is there and is text.

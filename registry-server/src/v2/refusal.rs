@@ -352,6 +352,10 @@ fn denial_line(denial: &Denial) -> (StatusCode, ErrorCode, Value) {
         Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow => {
             (Status::UNAUTHORIZED, Code::Unauthorized, Value::Null)
         }
+        Reason::Address => {
+            let detail = json!({"reason": "address"});
+            (Status::FORBIDDEN, Code::Denied, detail)
+        }
         _ if is_hidden(denial) => (Status::NOT_FOUND, Code::NameUnknown, json!({"name": name})),
         Reason::NotGranted | Reason::ImmutableTag => {
             let reason = match denial.reason {
@@ -369,7 +373,7 @@ fn denial_line(denial: &Denial) -> (StatusCode, ErrorCode, Value) {
 fn is_hidden(denial: &Denial) -> bool {
     let is_answered = matches!(
         denial.reason,
-        Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow
+        Reason::NoCredentials | Reason::Ended | Reason::TokenTooNarrow | Reason::Address
     );
     let is_hidden = denial.asks == Asks::Read || denial.reason == Reason::Missing;
     is_hidden && !is_answered

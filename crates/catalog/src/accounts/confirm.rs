@@ -1,6 +1,8 @@
 //! Deciding once more where a change is made: rights may have gone since the request began (decision 2).
 
-use granary_access::{Action, AnonymousMode, Context, Decision, Principal, Reason, decide};
+use granary_access::{
+    Action, AnonymousMode, Caller, Context, Decision, Origin, Principal, Reason, decide,
+};
 use granary_oci::RepositoryName;
 
 use super::{
@@ -14,6 +16,8 @@ use crate::{CatalogError, sql, writer::Write};
 pub struct Asker {
     /// Who.
     pub principal: Principal,
+    /// From where.
+    pub origin: Origin,
     /// What those get who show no credentials.
     pub anonymous: AnonymousMode,
 }
@@ -26,12 +30,18 @@ pub(crate) struct Confirmed<'a> {
 }
 
 impl Asker {
+    /// Somebody, where those without credentials get `anonymous`.
+    pub fn new(caller: Caller, anonymous: AnonymousMode) -> Self {
+        Self {
+            principal: caller.principal,
+            origin: caller.origin,
+            anonymous,
+        }
+    }
+
     /// The machine's operator.
     pub fn operator() -> Self {
-        Self {
-            principal: Principal::Operator,
-            anonymous: AnonymousMode::None,
-        }
+        Self::new(Caller::operator(), AnonymousMode::None)
     }
 
     /// The number of the account that owns what is made, if an account makes it.
@@ -76,6 +86,7 @@ impl Confirmed<'_> {
         let context = Context {
             now: *now,
             anonymous: self.asker.anonymous,
+            address: self.asker.origin.address,
         };
         let principal = &self.asker.principal;
         match decide(principal, action, Some(self.repository), rights, &context) {

@@ -5,10 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use granary_access::{CredentialId, PrincipalId, Scopes};
 use sea_orm::FromQueryResult;
+use serde_json::json;
 
-use super::warm::count_up;
+use super::{
+    office::{Authority, Decided},
+    warm::count_up,
+};
 use crate::{
     Catalog, CatalogError,
+    audit::{Deed, action},
     dialect::micros,
     sql::{self, Id},
     writer::Write,
@@ -176,32 +181,31 @@ impl Catalog {
             .collect()
     }
 
-    /// Keeps a token.
-    pub async fn create_token(&self, token: NewToken) -> Result<CredentialId, CatalogError> {
+    /// Keeps a token that somebody made.
+    pub async fn create_token(
+        &self,
+        by: &Authority,
+        token: NewToken,
+    ) -> Result<Decided<CredentialId>, CatalogError> {
         let scopes = write_scopes(&token.scopes)?;
-        self.write(async move |write| {
-            let expires_at = match token.parent {
-                Some(parent) => earlier(token.expires_at, end_of(write, parent).await?),
-                None => token.expires_at,
-            };
-            let insert = "INSERT INTO credentials (principal_id, kind, name, secret, hint, scopes, parent_id, created_at, expires_at) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id";
-            let values = [
-                token.principal.0.into(),
-                token.kind.number().into(),
-                token.name.into(),
-                token.secret.to_vec().into(),
-                token.hint.into(),
-                scopes.into(),
-                token.parent.map(|parent| parent.0).into(),
-                write.now.into(),
-                expires_at.into(),
-            ];
-            let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
-            row.map(|row| CredentialId(row.id))
-                .ok_or_else(|| CatalogError::damaged("credentials", "an insert returned no row"))
+        self.decided(by, async move |write, by| {
+            let (owner, name) = (token.principal, token.name.clone());
+            let detail =
+                json!({ "name": name, "scopes": token.scopes, "expires_at": token.expires_at });
+            let id = insert(write, token, scopes, by.author()).await?;
+            let target = format!("{}#{}", name_of(write, owner).await?, id.0);
+            let deed = Deed::new(action::TOKEN_CREATE, target).with(detail);
+            by.note(write, deed).await?;
+            Ok(id)
         })
         .await
+    }
+
+    /// Keeps a token that was issued for another credential, and ends with it.
+    pub async fn issue_token(&self, token: NewToken) -> Result<CredentialId, CatalogError> {
+        let scopes = write_scopes(&token.scopes)?;
+        self.write(async move |write| insert(write, token, scopes, None).await)
+            .await
     }
 
     /// Keeps another hash of the same password, unless the password is another by now.
@@ -231,16 +235,28 @@ impl Catalog {
         .await
     }
 
-    /// Ends an API token, and with it everything that was made from it; `false` if there was none.
-    pub async fn revoke_token(&self, credential: CredentialId) -> Result<bool, CatalogError> {
-        self.write(async move |write| {
-            let end = "UPDATE credentials SET revoked_at = $2 WHERE id = $1 AND kind = 2 AND revoked_at IS NULL";
-            let values = [credential.0.into(), write.now.into()];
-            let ended = sql::execute(&write.transaction, end, values).await? > 0;
-            if ended {
-                count_up(write).await?;
-            }
-            Ok(ended)
+    /// Ends an API token, and with it everything that was made from it; `false` if there was none, or it is not `owner`'s where
+    /// one is named.
+    pub async fn revoke_token(
+        &self,
+        by: &Authority,
+        owner: Option<PrincipalId>,
+        credential: CredentialId,
+    ) -> Result<Decided<bool>, CatalogError> {
+        self.decided(by, async move |write, by| {
+            let end = "UPDATE credentials SET revoked_at = $2 WHERE id = $1 AND kind = 2 AND revoked_at IS NULL \
+                       AND principal_id = COALESCE($3, principal_id) RETURNING principal_id AS id";
+            let owner = owner.map(|owner| owner.0);
+            let values = [credential.0.into(), write.now.into(), owner.into()];
+            let ended: Option<Id> = sql::one(&write.transaction, end, values).await?;
+            let Some(Id { id }) = ended else {
+                return Ok(false);
+            };
+            count_up(write).await?;
+            let target = format!("{}#{}", name_of(write, PrincipalId(id)).await?, credential.0);
+            by.note(write, Deed::new(action::TOKEN_REVOKE, target))
+                .await?;
+            Ok(true)
         })
         .await
     }
@@ -248,12 +264,47 @@ impl Catalog {
     /// Gives the user another password. The former one, and what was made from it, ends.
     pub async fn set_password(
         &self,
+        by: &Authority,
         principal: PrincipalId,
         phc: String,
-    ) -> Result<(), CatalogError> {
-        self.write(async move |write| set_password(write, principal.0, &phc).await)
-            .await
+    ) -> Result<Decided<()>, CatalogError> {
+        self.decided(by, async move |write, by| {
+            set_password(write, principal.0, &phc).await?;
+            let target = name_of(write, principal).await?;
+            by.note(write, Deed::new(action::PASSWORD_SET, target))
+                .await
+        })
+        .await
     }
+}
+
+async fn insert(
+    write: &mut Write,
+    token: NewToken,
+    scopes: Option<String>,
+    author: Option<i64>,
+) -> Result<CredentialId, CatalogError> {
+    let expires_at = match token.parent {
+        Some(parent) => earlier(token.expires_at, end_of(write, parent).await?),
+        None => token.expires_at,
+    };
+    let insert = "INSERT INTO credentials (principal_id, kind, name, secret, hint, scopes, parent_id, created_at, expires_at, created_by) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+    let values = [
+        token.principal.0.into(),
+        token.kind.number().into(),
+        token.name.into(),
+        token.secret.to_vec().into(),
+        token.hint.into(),
+        scopes.into(),
+        token.parent.map(|parent| parent.0).into(),
+        write.now.into(),
+        expires_at.into(),
+        author.into(),
+    ];
+    let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
+    row.map(|row| CredentialId(row.id))
+        .ok_or_else(|| CatalogError::damaged("credentials", "an insert returned no row"))
 }
 
 pub(super) async fn set_password(
@@ -279,6 +330,18 @@ pub(super) async fn set_password(
     sql::execute(&write.transaction, insert, values).await?;
     count_up(write).await?;
     Ok(())
+}
+
+#[derive(FromQueryResult)]
+struct Name {
+    name: String,
+}
+
+/// The name of a principal, which may be gone.
+pub(super) async fn name_of(write: &Write, principal: PrincipalId) -> Result<String, CatalogError> {
+    let query = "SELECT name FROM principals WHERE id = $1";
+    let row: Option<Name> = sql::one(&write.transaction, query, [principal.0.into()]).await?;
+    Ok(row.map(|row| row.name).unwrap_or_default())
 }
 
 #[derive(FromQueryResult)]

@@ -4,10 +4,17 @@ use granary_access::{
     CreateBy, Grant, PrincipalId, RepositoryPattern, TagPatterns, Verbs, Visibility,
 };
 use sea_orm::FromQueryResult;
+use serde_json::json;
 
-use super::{rights::patterns, warm::count_up};
+use super::{
+    credentials::name_of,
+    office::{Authority, Decided},
+    rights::patterns,
+    warm::count_up,
+};
 use crate::{
     Catalog, CatalogError,
+    audit::{Deed, action},
     sql::{self, Id},
     writer::Write,
 };
@@ -62,6 +69,11 @@ struct GrantRow {
 }
 
 #[derive(FromQueryResult)]
+struct PatternRow {
+    pattern: String,
+}
+
+#[derive(FromQueryResult)]
 struct NamespaceRow {
     owner: Option<String>,
     default_visibility: Option<i64>,
@@ -96,21 +108,22 @@ impl Catalog {
     /// of no namespace.
     pub async fn grant(
         &self,
+        by: &Authority,
         grantee: PrincipalId,
         repositories: RepositoryPattern,
         grant: Grant,
-    ) -> Result<Option<i64>, CatalogError> {
+    ) -> Result<Decided<Option<i64>>, CatalogError> {
         let Some(namespace) = repositories.namespace().map(str::to_owned) else {
-            return Ok(None);
+            return Ok(Ok(None));
         };
         let tags = match grant.tags.are_all() {
             true => None,
             false => Some(text(&grant.tags)?),
         };
-        self.write(async move |write| {
+        self.decided(by, async move |write, by| {
             let namespace = make_namespace(write, &namespace, None).await?;
-            let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+            let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at, created_by) \
+                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
             let values = [
                 namespace.into(),
                 repositories.to_string().into(),
@@ -119,9 +132,18 @@ impl Catalog {
                 tags.into(),
                 write.now.into(),
                 grant.ends_at.into(),
+                by.author().into(),
             ];
             let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
             count_up(write).await?;
+            let detail = json!({
+                "to": name_of(write, grantee).await?,
+                "verbs": grant.verbs,
+                "tags": grant.tags,
+                "ends_at": grant.ends_at,
+            });
+            let deed = Deed::new(action::GRANT_CREATE, &repositories).with(detail);
+            by.note(write, deed).await?;
             Ok(row.map(|row| row.id))
         })
         .await
@@ -152,13 +174,28 @@ impl Catalog {
             .collect()
     }
 
-    /// Takes a grant back; `false` if there is none of that number.
-    pub async fn remove_grant(&self, id: i64) -> Result<bool, CatalogError> {
-        self.write(async move |write| {
-            let delete = "DELETE FROM grants WHERE id = $1";
-            let removed = sql::execute(&write.transaction, delete, [id.into()]).await? > 0;
+    /// The pattern of a grant.
+    pub async fn pattern_of_grant(&self, id: i64) -> Result<Option<String>, CatalogError> {
+        let query = "SELECT pattern FROM grants WHERE id = $1";
+        let row: Option<PatternRow> = self.reads.one(query, [id.into()]).await?;
+        Ok(row.map(|row| row.pattern))
+    }
+
+    /// Takes a grant back; `false` if there is none of that number and pattern.
+    pub async fn remove_grant(
+        &self,
+        by: &Authority,
+        id: i64,
+        pattern: String,
+    ) -> Result<Decided<bool>, CatalogError> {
+        self.decided(by, async move |write, by| {
+            let delete = "DELETE FROM grants WHERE id = $1 AND pattern = $2";
+            let values = [id.into(), pattern.as_str().into()];
+            let removed = sql::execute(&write.transaction, delete, values).await? > 0;
             if removed {
                 count_up(write).await?;
+                let deed = Deed::new(action::GRANT_REMOVE, pattern).with(json!({ "grant": id }));
+                by.note(write, deed).await?;
             }
             Ok(removed)
         })
@@ -174,10 +211,11 @@ impl Catalog {
     /// Changes a namespace, which is made if it is not there, and says how it is afterwards.
     pub async fn change_namespace(
         &self,
+        by: &Authority,
         name: String,
         change: NamespaceChange,
-    ) -> Result<StoredNamespace, CatalogError> {
-        self.write(async move |write| {
+    ) -> Result<Decided<StoredNamespace>, CatalogError> {
+        self.decided(by, async move |write, by| {
             let namespace = make_namespace(write, &name, None).await?;
             if let Some(owner) = change.owner {
                 let set = "UPDATE namespaces SET owner_id = $1 WHERE id = $2";
@@ -185,7 +223,7 @@ impl Catalog {
                 sql::execute(&write.transaction, set, values).await?;
             }
             let row: Option<NamespaceRow> =
-                sql::one(&write.transaction, NAMESPACE, [name.into()]).await?;
+                sql::one(&write.transaction, NAMESPACE, [name.as_str().into()]).await?;
             let row = row.ok_or_else(|| CatalogError::damaged("namespaces", "a row just written is missing"))?;
             let mut now = row.read()?;
             now.default_visibility = change.default_visibility.unwrap_or(now.default_visibility);
@@ -212,6 +250,14 @@ impl Catalog {
             ];
             sql::execute(&write.transaction, keep, values).await?;
             count_up(write).await?;
+            let detail = json!({
+                "owner": now.owner,
+                "default_visibility": now.default_visibility,
+                "create_by": now.create_by,
+                "immutable_tags": now.immutable_tags,
+            });
+            let deed = Deed::new(action::NAMESPACE_CHANGE, name).with(detail);
+            by.note(write, deed).await?;
             Ok(now)
         })
         .await

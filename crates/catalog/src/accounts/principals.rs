@@ -2,10 +2,17 @@
 
 use granary_access::{Handle, PrincipalId};
 use sea_orm::FromQueryResult;
+use serde_json::json;
 
-use super::{credentials::set_password, warm::count_up};
+use super::{
+    confirm::Asker,
+    credentials::set_password,
+    office::{Authority, Decided},
+    warm::count_up,
+};
 use crate::{
     Catalog, CatalogError,
+    audit::{self, Deed, action},
     dialect::micros,
     leases::GONE,
     sql::{self, Id},
@@ -100,10 +107,11 @@ impl Catalog {
     /// nobody owns, as an import makes it, it becomes the owner.
     pub async fn create_user(
         &self,
+        by: &Authority,
         user: NewUser,
-    ) -> Result<Option<(PrincipalId, bool)>, CatalogError> {
-        self.write(async move |write| {
-            let Some(made) = insert(write, &user).await? else {
+    ) -> Result<Decided<Option<(PrincipalId, bool)>>, CatalogError> {
+        self.decided(by, async move |write, by| {
+            let Some(made) = insert(write, &user, by.author()).await? else {
                 return Ok(None);
             };
             let name = user.handle.as_str();
@@ -112,6 +120,9 @@ impl Catalog {
             let others = "SELECT id FROM namespaces WHERE name = $1 AND owner_id <> $2";
             let others: Option<Id> =
                 sql::one(&write.transaction, others, [name.into(), made.into()]).await?;
+            let detail = json!({ "administrator": user.is_administrator });
+            let deed = Deed::new(action::USER_CREATE, name).with(detail);
+            by.note(write, deed).await?;
             Ok(Some((PrincipalId(made), others.is_none())))
         })
         .await
@@ -125,9 +136,14 @@ impl Catalog {
     }
 
     /// Lets a user go or return; `false` if there is none of that name, or it is the last administrator who may sign in.
-    pub async fn depart(&self, handle: &str, how: Departure) -> Result<bool, CatalogError> {
+    pub async fn depart(
+        &self,
+        by: &Authority,
+        handle: &str,
+        how: Departure,
+    ) -> Result<Decided<bool>, CatalogError> {
         let handle = handle.to_owned();
-        self.write(async move |write| {
+        self.decided(by, async move |write, by| {
             // Of two administrators who remove each other, one stays.
             let lock = format!(
                 "SELECT id FROM principals WHERE system_role = 1 AND state = 0 ORDER BY id{}",
@@ -135,7 +151,7 @@ impl Catalog {
             );
             let administrators: Vec<Id> = sql::all(&write.transaction, &lock, []).await?;
             let find = "SELECT id FROM principals WHERE handle = $1 AND kind = 1 AND state <> 2";
-            let found: Option<Id> = sql::one(&write.transaction, find, [handle.into()]).await?;
+            let found: Option<Id> = sql::one(&write.transaction, find, [handle.as_str().into()]).await?;
             let Some(Id { id }) = found else {
                 return Ok(false);
             };
@@ -162,6 +178,13 @@ impl Catalog {
                 sql::execute(&write.transaction, end, values()).await?;
             }
             count_up(write).await?;
+            let how = match how {
+                Departure::Returns => "enabled",
+                Departure::Disabled => "disabled",
+                Departure::Removed => "removed",
+            };
+            let deed = Deed::new(action::USER_CHANGE, handle).with(json!({ "state": how }));
+            by.note(write, deed).await?;
             Ok(true)
         })
         .await
@@ -195,26 +218,33 @@ async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, Catalog
         sql::execute(&write.transaction, undo, []).await?;
         return Ok(FirstAccount::OldReplica { version });
     }
-    let id = insert(write, &user).await?;
+    let id = insert(write, &user, None).await?;
     let id =
         id.ok_or_else(|| CatalogError::damaged("principals", "there are some without accounts"))?;
     let take = "UPDATE namespaces SET owner_id = $1 WHERE owner_id IS NULL";
     let namespaces = sql::execute(&write.transaction, take, [id.into()]).await?;
     count_up(write).await?;
+    let deed = Deed::new(action::BOOTSTRAP, user.handle);
+    audit::note(write, &Asker::operator(), deed).await?;
     Ok(FirstAccount::Made {
         id: PrincipalId(id),
         namespaces,
     })
 }
 
-async fn insert(write: &mut Write, user: &NewUser) -> Result<Option<i64>, CatalogError> {
-    let insert = "INSERT INTO principals (kind, handle, name, system_role, state, created_at) \
-                  VALUES ($1, $2, $2, $3, 0, $4) ON CONFLICT (handle) DO NOTHING RETURNING id";
+async fn insert(
+    write: &mut Write,
+    user: &NewUser,
+    author: Option<i64>,
+) -> Result<Option<i64>, CatalogError> {
+    let insert = "INSERT INTO principals (kind, handle, name, system_role, state, created_at, created_by) \
+                  VALUES ($1, $2, $2, $3, 0, $4, $5) ON CONFLICT (handle) DO NOTHING RETURNING id";
     let values = [
         USER.into(),
         user.handle.as_str().into(),
         i16::from(user.is_administrator).into(),
         write.now.into(),
+        author.into(),
     ];
     let made: Option<Id> = sql::one(&write.transaction, insert, values).await?;
     let Some(Id { id }) = made else {

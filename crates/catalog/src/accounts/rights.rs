@@ -1,10 +1,10 @@
 //! What somebody may do in a repository, read by one statement and so true at one moment.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use granary_access::{
-    CreateBy, CredentialId, Grant, PrincipalId, RepositoryPattern, Rights, Role, TagPatterns,
-    Verbs, Visibility,
+    AddressBlocks, CreateBy, CredentialId, Grant, PrincipalId, RepositoryPattern, Rights, Role,
+    TagPatterns, Verbs, Visibility,
 };
 use granary_oci::RepositoryName;
 use sea_orm::{FromQueryResult, Value};
@@ -34,13 +34,16 @@ pub(super) struct RightsRow {
     state: Option<i64>,
     handle: Option<String>,
     system_role: Option<i64>,
+    own_addresses: Option<String>,
     credential_id: Option<i64>,
     revoked_at: Option<i64>,
     ends_at: Option<i64>,
+    credential_addresses: Option<String>,
     parent_revoked_at: Option<i64>,
     parent_ends_at: Option<i64>,
     namespace_id: Option<i64>,
     owner_id: Option<i64>,
+    owner_addresses: Option<String>,
     repository_id: Option<i64>,
     visibility: Option<i64>,
     create_by: Option<i64>,
@@ -66,10 +69,10 @@ fn statement(dialect: Dialect, patterns: usize) -> String {
     format!(
         "WITH head AS ( \
            SELECT {GENERATION} AS generation, {clock} AS now, \
-                  CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, \
-                  c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, \
+                  CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, p.addresses AS own_addresses, \
+                  c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, c.addresses AS credential_addresses, \
                   o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, \
-                  n.id AS namespace_id, n.owner_id, r.id AS repository_id, CAST(r.visibility AS bigint) AS visibility, \
+                  n.id AS namespace_id, n.owner_id, w.addresses AS owner_addresses, r.id AS repository_id, CAST(r.visibility AS bigint) AS visibility, \
                   CAST(s.create_by AS bigint) AS create_by, CAST(s.default_visibility AS bigint) AS default_visibility, \
                   s.immutable_tags \
            FROM (SELECT 1 AS one) z \
@@ -77,6 +80,7 @@ fn statement(dialect: Dialect, patterns: usize) -> String {
            LEFT JOIN credentials c ON c.id = $2 AND c.principal_id = $1 \
            LEFT JOIN credentials o ON o.id = c.parent_id \
            LEFT JOIN namespaces n ON n.name = $3 \
+           LEFT JOIN principals w ON w.id = n.owner_id AND w.kind = 3 \
            LEFT JOIN namespace_settings s ON s.namespace_id = n.id \
            LEFT JOIN repositories r ON r.name = $4 \
          ), me AS ( \
@@ -104,15 +108,34 @@ pub(super) fn question(
     principal: Option<(PrincipalId, CredentialId)>,
     repository: Option<&RepositoryName>,
 ) -> (String, Vec<Value>) {
-    let (principal, credential) = principal.map_or((0, 0), |(id, credential)| (id.0, credential.0));
     let (namespace, name) = match repository {
         Some(repository) => (repository.namespace(), repository.as_str()),
         None => ("", ""),
     };
-    let mut patterns: Vec<String> = repository
+    let patterns = repository
         .into_iter()
         .flat_map(RepositoryPattern::texts_for)
         .collect();
+    ask(dialect, principal, (namespace, name), patterns)
+}
+
+/// The same of all of a namespace: only grants on the whole of it count.
+pub(super) fn question_of_namespace(
+    dialect: Dialect,
+    principal: Option<(PrincipalId, CredentialId)>,
+    namespace: &str,
+) -> (String, Vec<Value>) {
+    let patterns = vec!["**".to_owned(), format!("{namespace}/**")];
+    ask(dialect, principal, (namespace, ""), patterns)
+}
+
+fn ask(
+    dialect: Dialect,
+    principal: Option<(PrincipalId, CredentialId)>,
+    (namespace, name): (&str, &str),
+    mut patterns: Vec<String>,
+) -> (String, Vec<Value>) {
+    let (principal, credential) = principal.map_or((0, 0), |(id, credential)| (id.0, credential.0));
     // Names have different depths; few statements are prepared if their lists have few lengths.
     patterns.resize(patterns.len().next_power_of_two(), String::new());
     let statement = statement(dialect, patterns.len());
@@ -182,8 +205,20 @@ pub(super) fn read(
             Some(_) => CreateBy::Administrators,
         },
         immutable: patterns(head.immutable_tags.as_deref())?,
+        usable_from: [&head.own_addresses, &head.credential_addresses]
+            .into_iter()
+            .filter_map(|list| list.as_deref())
+            .map(addresses)
+            .collect::<Result<_, _>>()?,
+        open_to: head.owner_addresses.as_deref().map(addresses).transpose()?,
     };
     Ok(RightsNow { rights, now })
+}
+
+/// Whether the principal goes by the name of that namespace.
+pub(super) fn bears(rows: &[RightsRow], namespace: &str) -> bool {
+    rows.first()
+        .is_some_and(|head| head.handle.as_deref() == Some(namespace))
 }
 
 /// `principals.state`
@@ -202,6 +237,10 @@ fn role(number: i64) -> Option<Role> {
         5 => Role::Owner,
         _ => return None,
     })
+}
+
+pub(super) fn addresses(text: &str) -> Result<AddressBlocks, CatalogError> {
+    serde_json::from_str(text).map_err(|error| CatalogError::damaged("principals", error))
 }
 
 pub(super) fn patterns(text: Option<&str>) -> Result<Option<TagPatterns>, CatalogError> {
@@ -252,20 +291,24 @@ impl Catalog {
     pub async fn readable_repositories(
         &self,
         principal: Option<PrincipalId>,
+        address: Option<IpAddr>,
         last: &str,
         limit: u64,
     ) -> Result<Vec<String>, CatalogError> {
+        let closed = self.closed_to(address).await?;
         let rows: Vec<Name> = match principal {
             None => {
-                let query = "SELECT name FROM repositories WHERE name > $1 AND listed AND visibility = 2 ORDER BY name LIMIT $2";
-                self.reads
-                    .all(query, [last.into(), signed(limit).into()])
-                    .await?
+                let query = format!(
+                    "SELECT r.name FROM repositories r JOIN namespaces n ON n.id = r.namespace_id \
+                     WHERE r.name > $1 AND r.listed AND r.visibility = 2{closed} ORDER BY r.name LIMIT $2"
+                );
+                let values = [last.into(), signed(limit).into()];
+                self.reads.all(&query, values).await?
             }
             Some(principal) => {
                 let query = format!(
                     "SELECT r.name FROM repositories r JOIN namespaces n ON n.id = r.namespace_id \
-                     WHERE r.name > $3 AND r.listed AND {READABLE} ORDER BY r.name LIMIT $4"
+                     WHERE r.name > $3 AND r.listed AND {READABLE}{closed} ORDER BY r.name LIMIT $4"
                 );
                 let now = self.now().await?;
                 let limit = signed(limit);
@@ -275,6 +318,32 @@ impl Catalog {
         };
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
+
+    /// A condition that leaves out namespaces `n` of organisations that are not open to that address. Few organisations have
+    /// such a list, and a database cannot compare addresses with it.
+    async fn closed_to(&self, address: Option<IpAddr>) -> Result<String, CatalogError> {
+        let query = "SELECT id, addresses FROM principals WHERE kind = 3 AND state <> 2 AND addresses IS NOT NULL ORDER BY id";
+        let lists: Vec<AddressList> = self.reads.all(query, []).await?;
+        let mut closed = Vec::new();
+        for list in lists {
+            if !addresses(&list.addresses)?.contain(address) {
+                closed.push(list.id.to_string());
+            }
+        }
+        Ok(match closed.is_empty() {
+            true => String::new(),
+            false => format!(
+                " AND (n.owner_id IS NULL OR n.owner_id NOT IN ({}))",
+                closed.join(", ")
+            ),
+        })
+    }
+}
+
+#[derive(FromQueryResult)]
+struct AddressList {
+    id: i64,
+    addresses: String,
 }
 
 #[derive(FromQueryResult)]

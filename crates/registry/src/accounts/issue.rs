@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use granary_access::{Principal, Scopes, TokenVerbs};
+use granary_access::{Caller, Principal, Scopes, TokenVerbs};
 use granary_catalog::{CredentialKind, NewToken, dialect};
 use granary_identity::{
     RequestedScope, Secret, SignError, Token, TokenClaims, TokenKind, digest_of, fresh_token_id,
@@ -40,16 +40,18 @@ impl Registry {
     /// names the client that also wants a refresh token.
     pub async fn issue_token(
         &self,
-        principal: &Principal,
+        caller: impl Into<Caller>,
         requested: &[RequestedScope],
         offline: Option<&str>,
     ) -> Result<IssuedToken, RegistryError> {
+        let caller = caller.into();
+        let principal = &caller.principal;
         // Without credentials there are tokens only where there is something to read without credentials.
         let admission = match principal {
             Principal::Anonymous => Asks::List,
             _ => Asks::Ping,
         };
-        self.admit(principal, admission).await?;
+        self.admit(&caller, admission).await?;
         let mut granted = BTreeMap::new();
         let most = match principal {
             Principal::Anonymous => ANONYMOUS_SCOPES,
@@ -57,7 +59,7 @@ impl Registry {
         };
         for scope in requested.iter().take(most) {
             if let RequestedScope::Repository { name, verbs } = scope {
-                let verbs = self.grantable(principal, name, *verbs).await?;
+                let verbs = self.grantable(&caller, name, *verbs).await?;
                 if verbs != TokenVerbs::default() {
                     granted.insert(name.clone(), verbs);
                 }
@@ -111,14 +113,14 @@ impl Registry {
     /// need before its first push makes it. Every request is decided again.
     async fn grantable(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         name: &RepositoryName,
         verbs: TokenVerbs,
     ) -> Result<TokenVerbs, RegistryError> {
-        let mut read = self.rights(principal, Some(name)).await?;
+        let mut read = self.rights(&caller.principal, Some(name)).await?;
         let is_there = read.rights.exists;
         read.rights.exists = true;
-        let may = |asks| self.decide(principal, asks, Some(name), &read).allows();
+        let may = |asks| self.decide(caller, asks, Some(name), &read).allows();
         let push = may(Asks::Push);
         Ok(TokenVerbs {
             // Of what is not there, only whoever may make it is told anything.
@@ -155,7 +157,7 @@ impl Registry {
             parent: Some(parent),
             expires_at: Some(dialect::now() + dialect::micros(REFRESH)),
         };
-        self.parts.catalog.create_token(kept).await?;
+        self.parts.catalog.issue_token(kept).await?;
         Ok(Some(token.into_text()))
     }
 }

@@ -1,13 +1,12 @@
 //! From what a request shows to who sends it.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use granary_access::{Credential, Principal, Scopes, TokenAccess};
-use granary_catalog::{CredentialKind, KnownToken, dialect};
+use granary_access::{Caller, Credential, Origin, Principal, Reason, Scopes, TokenAccess};
+use granary_catalog::{CredentialKind, Deed, KnownToken, action, dialect};
 use granary_identity::{
     PoolError, Secret, TokenKind, TokenRefused, Verdict, digest_of, token_kind,
 };
@@ -88,19 +87,14 @@ const WHOEVER: &str = "token";
 impl Registry {
     /// Who sends a request. Whether what it shows still counts is read with the rights, for each request.
     ///
-    /// Without accounts nothing that is shown counts. `from` is the client's address, as far as it can be believed: who sends wrong
-    /// passwords from there waits.
-    pub async fn sign_in(
-        &self,
-        shown: Shown,
-        from: Option<IpAddr>,
-    ) -> Result<Principal, SignInError> {
+    /// Without accounts nothing that is shown counts. Who sends wrong passwords from an address waits.
+    pub async fn sign_in(&self, shown: Shown, origin: &Origin) -> Result<Principal, SignInError> {
         if !self.has_accounts().await? {
             return Ok(Principal::Local);
         }
         match shown {
             Shown::Nothing => Ok(Principal::Anonymous),
-            Shown::Password { user, secret } => self.by_password(&user, secret, from).await,
+            Shown::Password { user, secret } => self.by_password(&user, secret, origin).await,
             Shown::Bearer(secret) => self.by_bearer(&secret).await,
             Shown::Unreadable => Err(SignInError::Wrong),
         }
@@ -165,8 +159,9 @@ impl Registry {
         &self,
         user: &str,
         secret: Secret,
-        from: Option<IpAddr>,
+        origin: &Origin,
     ) -> Result<Principal, SignInError> {
+        let from = origin.address;
         let accounts = &self.parts.accounts;
         let fingerprint = accounts.fingerprints.of(&["basic", user, secret.expose()]);
         if let Some(principal) = self.remembered(&fingerprint) {
@@ -197,12 +192,37 @@ impl Registry {
             Ok(_) => failures.succeeded(user, from),
             Err(SignInError::Wrong) => {
                 failures.failed(user, from, fingerprint, Instant::now());
+                self.note_failed_sign_in(user, origin);
             }
             Err(_) => {}
         }
         let principal = verified?;
         self.remember(fingerprint, &principal, None);
         Ok(principal)
+    }
+
+    /// Tells the audit log of a wrong password, a few times for each address.
+    fn note_failed_sign_in(&self, user: &str, origin: &Origin) {
+        let caller = Caller {
+            principal: Principal::Anonymous,
+            origin: origin.clone(),
+        };
+        if !self
+            .parts
+            .accounts
+            .denials
+            .is_news(&caller, Reason::NoCredentials)
+        {
+            return;
+        }
+        let (registry, deed) = (self.clone(), Deed::new(action::LOGIN_FAILED, user));
+        tokio::spawn(async move {
+            let catalog = &registry.parts.catalog;
+            let noting = catalog.note(caller.principal, caller.origin, deed, "wrong-password");
+            if let Err(error) = noting.await {
+                tracing::warn!(%error, "a failed log-in could not be noted in the audit log");
+            }
+        });
     }
 
     async fn by_own_password(&self, user: &str, secret: Secret) -> Result<Principal, SignInError> {

@@ -1,33 +1,25 @@
-//! What the operator does about rights in a namespace: grants and settings.
+//! Rights in a namespace: grants and settings.
 
 use std::time::Duration;
 
-use granary_access::{CreateBy, Grant, RepositoryPattern, TagPatterns, Verb, Verbs, Visibility};
+use granary_access::{
+    Caller, CreateBy, Grant, Reason, RepositoryPattern, TagPatterns, Verb, Verbs, Visibility,
+};
 use granary_catalog::{NamespaceChange, StoredGrant, StoredNamespace, dialect};
 use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{AccountsError, AccountsReport};
-use crate::Registry;
+use crate::{Leave, NamespaceAdmin, Registry, RegistryError, RepositoryAdmin, leave::done};
 
 /// Something to do about rights in a namespace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 // Another word than that of the command it is in, because both are fields of one object.
 #[serde(tag = "about", rename_all = "kebab-case")]
 pub enum TenancyCommand {
-    /// Grant something to a user.
-    Grant {
-        /// To whom.
-        user: String,
-        /// What.
-        verbs: Verbs,
-        /// Where: repositories of one namespace.
-        repositories: RepositoryPattern,
-        /// On which tags.
-        tags: TagPatterns,
-        /// For how long, in seconds; without an end if it is not said.
-        lifetime: Option<u64>,
-    },
+    /// Grant something to somebody.
+    Grant(GrantRequest),
     /// List the grants in a namespace.
     Grants {
         /// Its name.
@@ -42,19 +34,49 @@ pub enum TenancyCommand {
     Namespace {
         /// Its name.
         namespace: String,
-        /// Another owner.
-        owner: Option<String>,
-        /// Who sees repositories that are made from now on.
-        default_visibility: Option<Visibility>,
-        /// Who makes repositories.
-        create_by: Option<CreateBy>,
-        /// Tags that nobody moves.
-        immutable_tags: Option<TagPatterns>,
+        /// What is to be changed.
+        change: NamespaceSettings,
     },
 }
 
+/// What is to be granted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GrantRequest {
+    /// To whom.
+    pub user: String,
+    /// What.
+    pub verbs: Verbs,
+    /// Where: repositories of one namespace.
+    pub repositories: RepositoryPattern,
+    /// On which tags.
+    pub tags: TagPatterns,
+    /// For how long; without an end if it is not said.
+    pub lifetime: Option<Duration>,
+}
+
+/// What is to be changed of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NamespaceSettings {
+    /// Another owner.
+    pub owner: Option<String>,
+    /// Who sees repositories that are made from now on.
+    pub default_visibility: Option<Visibility>,
+    /// Who makes repositories.
+    pub create_by: Option<CreateBy>,
+    /// Tags that nobody moves.
+    pub immutable_tags: Option<TagPatterns>,
+}
+
+impl NamespaceSettings {
+    /// Whether nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A grant, for people and programs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct GrantReport {
     /// Its number.
     pub id: i64,
@@ -84,7 +106,7 @@ impl From<StoredGrant> for GrantReport {
 }
 
 /// A namespace, for people and programs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct NamespaceReport {
     /// Its name.
     pub namespace: String,
@@ -110,17 +132,56 @@ impl NamespaceReport {
     }
 }
 
-impl Registry {
-    async fn grant(
+impl Leave<NamespaceAdmin> {
+    /// The grants in the namespace, in the order in which they were made.
+    pub async fn grants(&self) -> Result<Vec<GrantReport>, AccountsError> {
+        let grants = self.parts().catalog.grants(self.of()).await?;
+        Ok(grants.into_iter().map(GrantReport::from).collect())
+    }
+
+    /// How the namespace is.
+    pub async fn namespace(&self) -> Result<NamespaceReport, AccountsError> {
+        let name = self.of().to_owned();
+        let stored = self.parts().catalog.namespace(&name).await?;
+        let stored = stored.ok_or_else(|| AccountsError::NoSuchNamespace(name.clone()))?;
+        Ok(NamespaceReport::new(name, stored))
+    }
+
+    /// Changes the namespace, which is made if it is not there.
+    pub async fn change_namespace(
         &self,
-        user: String,
-        (verbs, repositories, tags): (Verbs, RepositoryPattern, TagPatterns),
-        lifetime: Option<Duration>,
-    ) -> Result<AccountsReport, AccountsError> {
+        change: NamespaceSettings,
+    ) -> Result<NamespaceReport, AccountsError> {
+        let name = self.of().to_owned();
+        let owner = match change.owner {
+            Some(owner) => Some(self.registry.known(&owner).await?),
+            None => None,
+        };
+        let change = NamespaceChange {
+            owner,
+            default_visibility: change.default_visibility,
+            create_by: change.create_by,
+            immutable_tags: change.immutable_tags,
+        };
+        let catalog = &self.parts().catalog;
+        let changing = catalog.change_namespace(self.authority(), name.clone(), change);
+        Ok(NamespaceReport::new(name, done(changing.await?)?))
+    }
+}
+
+impl<S> Leave<S> {
+    async fn give(&self, request: GrantRequest) -> Result<GrantReport, AccountsError> {
+        let GrantRequest {
+            user,
+            verbs,
+            repositories,
+            tags,
+            lifetime,
+        } = request;
         if verbs.has(Verb::Account) || verbs == Verbs::NONE {
             return Err(AccountsError::NotGrantable);
         }
-        let (catalog, grantee) = (&self.parts.catalog, self.known(&user).await?);
+        let (catalog, grantee) = (&self.parts().catalog, self.registry.known(&user).await?);
         let now = catalog.now().await?;
         let ends_at = lifetime.map(|lifetime| now.saturating_add(dialect::micros(lifetime)));
         let grant = Grant {
@@ -128,83 +189,126 @@ impl Registry {
             tags: tags.clone(),
             ends_at,
         };
-        let id = catalog.grant(grantee, repositories.clone(), grant).await?;
-        Ok(AccountsReport::Granted(GrantReport {
+        let granting = catalog.grant(self.authority(), grantee, repositories.clone(), grant);
+        let id = done(granting.await?)?;
+        Ok(GrantReport {
             id: id.ok_or(AccountsError::NoNamespace)?,
             user,
             verbs,
             repositories: repositories.to_string(),
             tags,
             ends_at,
-        }))
+        })
+    }
+
+    async fn take_back(&self, id: i64, pattern: String) -> Result<(), AccountsError> {
+        let catalog = &self.parts().catalog;
+        match done(catalog.remove_grant(self.authority(), id, pattern).await?)? {
+            true => Ok(()),
+            false => Err(AccountsError::NoSuchGrant(id)),
+        }
+    }
+}
+
+impl Leave<RepositoryAdmin> {
+    /// Says who sees the repository.
+    pub async fn set_visibility(&self, visibility: Visibility) -> Result<(), AccountsError> {
+        let name: RepositoryName = self
+            .of()
+            .parse()
+            .map_err(|_| RegistryError::Internal("leave for a repository without a name"))?;
+        let catalog = &self.parts().catalog;
+        let setting = catalog.set_visibility(self.authority(), &name, visibility);
+        match done(setting.await?)? {
+            true => Ok(()),
+            false => Err(AccountsError::NoSuchRepository(name)),
+        }
+    }
+}
+
+impl Registry {
+    /// Grants something, by leave for the namespace it is in, or for the one repository that it is about.
+    pub async fn grant(
+        &self,
+        caller: &Caller,
+        request: GrantRequest,
+    ) -> Result<GrantReport, AccountsError> {
+        let namespace = request.repositories.namespace().map(str::to_owned);
+        let namespace = namespace.ok_or(AccountsError::NoNamespace)?;
+        match request.repositories.to_string().parse::<RepositoryName>() {
+            Ok(name) if self.parts.catalog.has_repository(&name).await? => {
+                let leave = self.ask_leave::<RepositoryAdmin>(caller, name).await?;
+                leave.give(request).await
+            }
+            _ => {
+                let leave = self.ask_leave::<NamespaceAdmin>(caller, namespace).await?;
+                leave.give(request).await
+            }
+        }
+    }
+
+    /// Takes a grant back, by the same leave. One that is not there looks like one of others.
+    pub async fn remove_grant(&self, caller: &Caller, id: i64) -> Result<(), AccountsError> {
+        let pattern = self.parts.catalog.pattern_of_grant(id).await?;
+        let pattern = pattern.ok_or(AccountsError::NoSuchGrant(id))?;
+        let parsed: Result<RepositoryPattern, _> = pattern.parse();
+        let namespace = parsed
+            .ok()
+            .and_then(|pattern| pattern.namespace().map(str::to_owned));
+        let namespace = namespace.ok_or(AccountsError::NoSuchGrant(id))?;
+        let hidden = |error| match error {
+            AccountsError::Denied(Reason::Hidden | Reason::Missing | Reason::NotGranted) => {
+                AccountsError::NoSuchGrant(id)
+            }
+            error => error,
+        };
+        match pattern.parse::<RepositoryName>() {
+            Ok(name) if self.parts.catalog.has_repository(&name).await? => {
+                let leave = self.ask_leave::<RepositoryAdmin>(caller, name).await;
+                leave.map_err(hidden)?.take_back(id, pattern).await
+            }
+            _ => {
+                let leave = self.ask_leave::<NamespaceAdmin>(caller, namespace).await;
+                leave.map_err(hidden)?.take_back(id, pattern).await
+            }
+        }
     }
 
     pub(super) async fn tenancy(
         &self,
         command: TenancyCommand,
     ) -> Result<AccountsReport, AccountsError> {
-        self.need_accounts().await?;
-        let catalog = &self.parts.catalog;
+        let operator = Caller::operator();
         match command {
-            TenancyCommand::Grant {
-                user,
-                verbs,
-                repositories,
-                tags,
-                lifetime,
-            } => {
-                let lifetime = lifetime.map(Duration::from_secs);
-                self.grant(user, (verbs, repositories, tags), lifetime)
-                    .await
+            TenancyCommand::Grant(request) => {
+                let granted = self.grant(&operator, request).await?;
+                Ok(AccountsReport::Granted(granted))
             }
             TenancyCommand::Grants { namespace } => {
-                let grants = catalog.grants(&namespace).await?;
-                let grants = grants.into_iter().map(GrantReport::from).collect();
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let grants = leave.grants().await?;
                 Ok(AccountsReport::Grants { grants })
             }
-            TenancyCommand::RemoveGrant { id } => match catalog.remove_grant(id).await? {
-                true => Ok(AccountsReport::GrantRemoved { id }),
-                false => Err(AccountsError::NoSuchGrant(id)),
-            },
-            TenancyCommand::Namespace {
-                namespace,
-                owner,
-                default_visibility,
-                create_by,
-                immutable_tags,
-            } => {
-                let is_name = !namespace.contains('/')
-                    && format!("{namespace}/x").parse::<RepositoryName>().is_ok();
-                if !is_name {
+            TenancyCommand::RemoveGrant { id } => {
+                self.remove_grant(&operator, id).await?;
+                Ok(AccountsReport::GrantRemoved { id })
+            }
+            TenancyCommand::Namespace { namespace, change } => {
+                if !is_namespace(&namespace) {
                     return Err(AccountsError::NoSuchNamespace(namespace));
                 }
-                let owner = match owner {
-                    Some(owner) => Some(self.known(&owner).await?),
-                    None => None,
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let report = match change.is_empty() {
+                    true => leave.namespace().await?,
+                    false => leave.change_namespace(change).await?,
                 };
-                let changes = owner.is_some()
-                    || default_visibility.is_some()
-                    || create_by.is_some()
-                    || immutable_tags.is_some();
-                let stored = match changes {
-                    false => catalog.namespace(&namespace).await?,
-                    true => {
-                        let change = NamespaceChange {
-                            owner,
-                            default_visibility,
-                            create_by,
-                            immutable_tags,
-                        };
-                        let changing = catalog.change_namespace(namespace.clone(), change);
-                        Some(changing.await?)
-                    }
-                };
-                let stored =
-                    stored.ok_or_else(|| AccountsError::NoSuchNamespace(namespace.clone()))?;
-                Ok(AccountsReport::Namespace(NamespaceReport::new(
-                    namespace, stored,
-                )))
+                Ok(AccountsReport::Namespace(report))
             }
         }
     }
+}
+
+/// Whether a text can be the name of a namespace.
+pub fn is_namespace(text: &str) -> bool {
+    !text.contains('/') && format!("{text}/x").parse::<RepositoryName>().is_ok()
 }

@@ -8,7 +8,7 @@ use granary_identity::{InstallationKey, PasswordSettings, Secret, parse_scopes};
 use granary_oci::{Digest, Reference, Tag};
 use granary_registry::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, AnonymousMode, Chunk, Denial,
-    ManifestRequest, May, Precondition, Principal, Pushing, Reading, Reason, Registry,
+    ManifestRequest, May, Origin, Precondition, Principal, Pushing, Reading, Reason, Registry,
     RegistryError, Rules, Shown, SignInError,
 };
 
@@ -70,7 +70,7 @@ async fn sign_in(
 ) -> Result<Principal, SignInError> {
     let user = user.to_owned();
     registry
-        .sign_in(Shown::Password { user, secret }, None)
+        .sign_in(Shown::Password { user, secret }, &Origin::default())
         .await
 }
 
@@ -151,13 +151,19 @@ fn the_first_account_closes_the_registry_and_owns_what_is_there() {
         let registry = &world.registry;
         push(registry, "a/b", &content(1, 300)).await.unwrap();
         put(registry, "a/b", "v", &image(&[])).await.unwrap();
-        let anybody = registry.sign_in(Shown::Nothing, None).await.unwrap();
+        let anybody = registry
+            .sign_in(Shown::Nothing, &Origin::default())
+            .await
+            .unwrap();
         assert_eq!(anybody, Principal::Local);
         bootstrap(registry).await;
         // Also for a request that began before.
         let refused = reason(reads(registry, &anybody, "a/b").await);
         assert_eq!(refused, Some(Reason::NoCredentials));
-        let anybody = registry.sign_in(Shown::Nothing, None).await.unwrap();
+        let anybody = registry
+            .sign_in(Shown::Nothing, &Origin::default())
+            .await
+            .unwrap();
         assert_eq!(anybody, Principal::Anonymous);
         let refused = reason(reads(registry, &anybody, "a/b").await);
         assert_eq!(refused, Some(Reason::NoCredentials));
@@ -341,7 +347,8 @@ fn what_was_made_from_a_credential_ends_with_it() {
             .unwrap();
         assert_eq!(issued.granted.len(), 1, "{:?}", issued.granted);
         let refresh = issued.refresh.unwrap();
-        let bearer = || registry.sign_in(Shown::Bearer(issued.token.clone()), None);
+        let nowhere = Origin::default();
+        let bearer = || registry.sign_in(Shown::Bearer(issued.token.clone()), &nowhere);
         let by_token = bearer().await.unwrap();
         assert!(reads(registry, &by_token, "bob/app").await.is_ok());
         let refused = reason(pushes(registry, &by_token, "bob/app").await);
@@ -565,11 +572,14 @@ fn wrong_passwords_keep_only_those_waiting_who_send_them() {
         let world = world().await;
         let registry = &world.registry;
         let known = bob(registry).await;
-        let at = |address: &str| Some(address.parse().unwrap());
-        let tries = async |user: &str, secret: Secret, from| {
+        let at = |address: &str| Origin {
+            address: Some(address.parse().unwrap()),
+            ..Origin::default()
+        };
+        let tries = async |user: &str, secret: Secret, from: Origin| {
             let user = user.to_owned();
             registry
-                .sign_in(Shown::Password { user, secret }, from)
+                .sign_in(Shown::Password { user, secret }, &from)
                 .await
         };
         for user in ["bob", "nobody"] {

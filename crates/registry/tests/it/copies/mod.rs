@@ -80,13 +80,6 @@ impl Site {
         self.registry(no_grace()).await
     }
 
-    /// The schema release that its database notes.
-    async fn release(&self) -> i64 {
-        let file = format!("sqlite://{}", self.path().join("granary.db").display());
-        let url = self.url.as_ref().unwrap_or(&file);
-        schema_status(url).await.unwrap().release
-    }
-
     /// The file of an object.
     fn object(&self, key: &str) -> std::path::PathBuf {
         self.path().join("blobs").join(key)

@@ -1,0 +1,291 @@
+//! What the machine's operator does about accounts: the first administrator, users, passwords, tokens, rights. The operator
+//! has leave for all of it.
+
+use std::time::Duration;
+
+use granary_access::{Scopes, Visibility};
+use granary_catalog::FirstAccount;
+use granary_identity::Secret;
+use granary_oci::RepositoryName;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AccountsError,
+    tenancy::{GrantReport, NamespaceReport, TenancyCommand},
+    tokens::TokenReport,
+    users::{UserChange, UserReport},
+};
+use crate::{Installation, Registry, RepositoryAdmin};
+
+/// Something to do about accounts. It crosses the socket of a running server, which only the server's user can open.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum AccountsCommand {
+    /// Make the first account, an administrator.
+    Bootstrap {
+        /// Its name.
+        user: String,
+        /// Its password.
+        #[serde(with = "revealed")]
+        password: Secret,
+    },
+    /// Make a user.
+    AddUser {
+        /// Its name.
+        user: String,
+        /// Its password.
+        #[serde(with = "revealed")]
+        password: Secret,
+        /// Whether it administers the installation.
+        administrator: bool,
+    },
+    /// Give a user another password.
+    SetPassword {
+        /// Its name.
+        user: String,
+        /// The new one.
+        #[serde(with = "revealed")]
+        password: Secret,
+    },
+    /// Make an API token.
+    CreateToken {
+        /// Whose.
+        user: String,
+        /// What it is for.
+        name: String,
+        /// What it caps.
+        scopes: Scopes,
+        /// How long it is good, in seconds; without an end if it is not said.
+        lifetime: Option<u64>,
+    },
+    /// End an API token.
+    RevokeToken {
+        /// Its number.
+        id: i64,
+    },
+    /// List the users.
+    Users,
+    /// Let a user go or return.
+    ChangeUser {
+        /// Its name.
+        user: String,
+        /// How.
+        change: UserChange,
+    },
+    /// List the API tokens of a user.
+    Tokens {
+        /// Whose.
+        user: String,
+    },
+    /// Look after rights in a namespace.
+    Tenancy(TenancyCommand),
+    /// Say who sees a repository.
+    SetVisibility {
+        /// Which.
+        repository: RepositoryName,
+        /// Who.
+        visibility: Visibility,
+    },
+}
+
+/// What it came to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "done", rename_all = "kebab-case")]
+pub enum AccountsReport {
+    /// All users.
+    Users {
+        /// In the order of their names.
+        users: Vec<UserReport>,
+    },
+    /// A user went or returned.
+    UserChanged {
+        /// Its name.
+        user: String,
+        /// How.
+        change: UserChange,
+    },
+    /// The tokens of a user.
+    Tokens {
+        /// In the order in which they were made.
+        tokens: Vec<TokenReport>,
+    },
+    /// Something was granted.
+    Granted(GrantReport),
+    /// The grants in a namespace.
+    Grants {
+        /// In the order in which they were made.
+        grants: Vec<GrantReport>,
+    },
+    /// A grant was taken back.
+    GrantRemoved {
+        /// Its number.
+        id: i64,
+    },
+    /// How a namespace is.
+    Namespace(NamespaceReport),
+    /// The first account is there.
+    Bootstrapped {
+        /// Its name.
+        user: String,
+        /// Namespaces that were there, and are its own now.
+        namespaces: u64,
+    },
+    /// A user is there.
+    UserAdded {
+        /// Its name.
+        user: String,
+        /// Whether repositories below that name are its own. Somebody may have made some before.
+        owns_its_name: bool,
+    },
+    /// The new password counts.
+    PasswordSet {
+        /// Whose.
+        user: String,
+    },
+    /// A token is there.
+    TokenCreated {
+        /// Its number.
+        id: i64,
+        /// The token, which is shown this once.
+        #[serde(serialize_with = "revealed::serialize")]
+        token: Secret,
+    },
+    /// A token has ended.
+    TokenRevoked {
+        /// Its number.
+        id: i64,
+    },
+    /// The repository has that visibility.
+    VisibilitySet {
+        /// Which.
+        repository: RepositoryName,
+        /// Who sees it.
+        visibility: Visibility,
+    },
+}
+
+impl Registry {
+    /// Does what the operator asks.
+    pub async fn administer(
+        &self,
+        command: AccountsCommand,
+    ) -> Result<AccountsReport, AccountsError> {
+        if let AccountsCommand::Bootstrap { user, password } = command {
+            return self.bootstrap(&user, password).await;
+        }
+        self.need_accounts().await?;
+        let leave = self.operators_leave::<Installation>(());
+        match command {
+            AccountsCommand::Bootstrap { .. } => Err(AccountsError::NotTheFirst),
+            AccountsCommand::AddUser {
+                user,
+                password,
+                administrator,
+            } => {
+                let owns_its_name = leave.add_user(&user, password, administrator).await?;
+                Ok(AccountsReport::UserAdded {
+                    user,
+                    owns_its_name,
+                })
+            }
+            AccountsCommand::SetPassword { user, password } => {
+                leave.set_password(&user, password).await?;
+                Ok(AccountsReport::PasswordSet { user })
+            }
+            AccountsCommand::CreateToken {
+                user,
+                name,
+                scopes,
+                lifetime,
+            } => {
+                let lifetime = lifetime.map(Duration::from_secs);
+                let (id, token) = leave.create_token(&user, name, scopes, lifetime).await?;
+                Ok(AccountsReport::TokenCreated { id, token })
+            }
+            AccountsCommand::Users => Ok(AccountsReport::Users {
+                users: leave.users().await?,
+            }),
+            AccountsCommand::ChangeUser { user, change } => {
+                leave.change_user(&user, change).await?;
+                Ok(AccountsReport::UserChanged { user, change })
+            }
+            AccountsCommand::Tokens { user } => Ok(AccountsReport::Tokens {
+                tokens: leave.tokens(&user).await?,
+            }),
+            AccountsCommand::Tenancy(command) => self.tenancy(command).await,
+            AccountsCommand::RevokeToken { id } => {
+                leave.revoke_token(id).await?;
+                Ok(AccountsReport::TokenRevoked { id })
+            }
+            AccountsCommand::SetVisibility {
+                repository,
+                visibility,
+            } => {
+                let leave = self.operators_leave::<RepositoryAdmin>(repository.clone());
+                leave.set_visibility(visibility).await?;
+                Ok(AccountsReport::VisibilitySet {
+                    repository,
+                    visibility,
+                })
+            }
+        }
+    }
+
+    async fn bootstrap(
+        &self,
+        user: &str,
+        password: Secret,
+    ) -> Result<AccountsReport, AccountsError> {
+        if self.has_accounts().await? {
+            return Err(AccountsError::NotTheFirst);
+        }
+        if self.parts.rules.accounts.key.is_none() {
+            return Err(AccountsError::NoKey);
+        }
+        let user = self.new_user(user, password, true).await?;
+        let handle = user.handle.to_string();
+        match self.parts.catalog.create_first_account(user).await? {
+            FirstAccount::NotTheFirst => Err(AccountsError::NotTheFirst),
+            FirstAccount::OldReplica { version } => Err(AccountsError::OldReplica(version)),
+            FirstAccount::Made { namespaces, .. } => {
+                // Every replica knows of it by then, so nobody is served without credentials after this answer.
+                tokio::time::sleep(self.parts.catalog.accounts_are_known_after()).await;
+                // One that started meanwhile may have come too late for the first look.
+                if let Some(version) = self.parts.catalog.replica_without_accounts().await? {
+                    return Err(AccountsError::OldReplicaServes(version));
+                }
+                self.signer().await?;
+                Ok(AccountsReport::Bootstrapped {
+                    user: handle,
+                    namespaces,
+                })
+            }
+        }
+    }
+
+    pub(super) async fn need_accounts(&self) -> Result<(), AccountsError> {
+        match self.has_accounts().await? {
+            true => Ok(()),
+            false => Err(AccountsError::NoAccounts),
+        }
+    }
+}
+
+/// A secret on its way through the server's own socket.
+mod revealed {
+    use granary_identity::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        secret: &Secret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(secret.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::from)
+    }
+}

@@ -1,0 +1,86 @@
+//! Why something about accounts was not done.
+
+use granary_access::{Handle, HandleError, Reason};
+use granary_identity::{PasswordRefused, PoolError};
+use granary_oci::RepositoryName;
+
+use crate::RegistryError;
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// Whoever asks may not. What of it a client may learn the edge knows (decision 24).
+    #[error("this is not allowed ({0:?})")]
+    Denied(Reason),
+    /// The name cannot be one of a user.
+    #[error(transparent)]
+    Handle(#[from] HandleError),
+    /// The password is not good enough.
+    #[error(transparent)]
+    Password(#[from] PasswordRefused),
+    /// There are accounts already.
+    #[error("there are accounts already: an administrator makes further ones")]
+    NotTheFirst,
+    /// There are no accounts yet.
+    #[error("there are no accounts yet: make the first with 'granary admin bootstrap'")]
+    NoAccounts,
+    /// A replica would serve everybody.
+    #[error(
+        "a replica of version {0} is running, which knows no accounts and would serve everybody: stop or upgrade it, wait a \
+         minute, and try again"
+    )]
+    OldReplica(String),
+    /// The same, and the first account is made.
+    #[error(
+        "the first account is made, but a replica of version {0} is running, which knows no accounts and serves everybody: stop it \
+         NOW"
+    )]
+    OldReplicaServes(String),
+    /// Nothing encrypts the keys.
+    #[error(
+        "accounts need a key of the installation: put 32 random bytes into a file, such as with 'head -c 32 /dev/urandom', \
+         name it as auth.key_file for every replica, and start them again"
+    )]
+    NoKey,
+    /// The name is taken.
+    #[error("the name '{0}' is taken")]
+    Taken(Handle),
+    /// There is no such user.
+    #[error("there is no user '{0}'")]
+    NoSuchUser(String),
+    /// There is no such user, or nobody would administer the installation any more.
+    #[error("there is no user '{0}', or it is the last administrator who may log in")]
+    NoSuchUserOrLast(String),
+    /// Nothing that can be granted.
+    #[error("read, write, update, delete and admin can be granted, and at least one of them")]
+    NotGrantable,
+    /// The repositories are of no one namespace.
+    #[error(
+        "a grant is about repositories of one namespace: write a name, or a prefix that ends in '/**'"
+    )]
+    NoNamespace,
+    /// There is no such grant.
+    #[error("there is no grant {0}")]
+    NoSuchGrant(i64),
+    /// There is no such namespace.
+    #[error("there is no namespace '{0}'")]
+    NoSuchNamespace(String),
+    /// There is no such token.
+    #[error("there is no token {0} that has not ended")]
+    NoSuchToken(i64),
+    /// There is no such repository.
+    #[error("there is no repository '{0}'")]
+    NoSuchRepository(RepositoryName),
+    /// Too many passwords are hashed at once.
+    #[error("{0}: try again in a moment")]
+    Hashing(#[from] PoolError),
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl From<granary_catalog::CatalogError> for AccountsError {
+    fn from(error: granary_catalog::CatalogError) -> Self {
+        Self::Registry(error.into())
+    }
+}

@@ -1,0 +1,126 @@
+//! Users, as who administers the installation sees them.
+
+use granary_access::{Handle, PrincipalId};
+use granary_catalog::{Departure, NewUser};
+use granary_identity::Secret;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::AccountsError;
+use crate::{Installation, Leave, Registry, leave::done};
+
+/// How a user goes or returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UserChange {
+    /// It may sign in again.
+    Enabled,
+    /// It may not sign in, until it is enabled.
+    Disabled,
+    /// It is gone for good, with its tokens and grants. Its name is free, its namespace stays.
+    Removed,
+}
+
+/// A user, for people and programs.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct UserReport {
+    /// Its name.
+    pub user: String,
+    /// Whether it may sign in.
+    pub active: bool,
+    /// Whether it administers the installation.
+    pub administrator: bool,
+    /// When it was made, in microseconds since 1970.
+    pub created_at: i64,
+}
+
+impl Leave<Installation> {
+    /// All users, by their names.
+    pub async fn users(&self) -> Result<Vec<UserReport>, AccountsError> {
+        let users = self.parts().catalog.users().await?;
+        let users = users.into_iter().map(|user| UserReport {
+            user: user.name,
+            active: user.is_active,
+            administrator: user.is_administrator,
+            created_at: user.created_at,
+        });
+        Ok(users.collect())
+    }
+
+    /// Makes a user, and says whether repositories below its name are its own: somebody may have made some before.
+    pub async fn add_user(
+        &self,
+        user: &str,
+        password: Secret,
+        administrator: bool,
+    ) -> Result<bool, AccountsError> {
+        let user = self
+            .registry
+            .new_user(user, password, administrator)
+            .await?;
+        let handle = user.handle.clone();
+        let catalog = &self.parts().catalog;
+        let made = done(catalog.create_user(self.authority(), user).await?)?;
+        let (_, owns_its_name) = made.ok_or(AccountsError::Taken(handle))?;
+        Ok(owns_its_name)
+    }
+
+    /// Gives a user another password. Whatever was logged in by the former one has to log in again.
+    pub async fn set_password(&self, user: &str, password: Secret) -> Result<(), AccountsError> {
+        let id = self.registry.known(user).await?;
+        let phc = self.registry.hashed(user, password).await?;
+        done(
+            self.parts()
+                .catalog
+                .set_password(self.authority(), id, phc)
+                .await?,
+        )
+    }
+
+    /// Lets a user go or return.
+    pub async fn change_user(&self, user: &str, change: UserChange) -> Result<(), AccountsError> {
+        let how = match change {
+            UserChange::Enabled => Departure::Returns,
+            UserChange::Disabled => Departure::Disabled,
+            UserChange::Removed => Departure::Removed,
+        };
+        let catalog = &self.parts().catalog;
+        match done(catalog.depart(self.authority(), user, how).await?)? {
+            true => Ok(()),
+            false => Err(AccountsError::NoSuchUserOrLast(user.to_owned())),
+        }
+    }
+}
+
+impl Registry {
+    pub(super) async fn new_user(
+        &self,
+        user: &str,
+        password: Secret,
+        is_administrator: bool,
+    ) -> Result<NewUser, AccountsError> {
+        let handle: Handle = user.parse()?;
+        Ok(NewUser {
+            password: self.hashed(handle.as_str(), password).await?,
+            handle,
+            is_administrator,
+        })
+    }
+
+    pub(super) async fn hashed(
+        &self,
+        handle: &str,
+        password: Secret,
+    ) -> Result<String, AccountsError> {
+        let settings = &self.parts.rules.accounts.passwords;
+        settings.check_new(password.expose(), handle)?;
+        let pool = self.parts.accounts.passwords(settings)?;
+        Ok(pool.hash(password).await?)
+    }
+
+    /// The number of the user of that name, who may be disabled.
+    pub(super) async fn known(&self, user: &str) -> Result<PrincipalId, AccountsError> {
+        let found = self.parts.catalog.principal(user).await?;
+        found.ok_or_else(|| AccountsError::NoSuchUser(user.to_owned()))
+    }
+}

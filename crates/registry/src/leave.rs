@@ -1,0 +1,225 @@
+//! Leave to look after something that is no repository's content: an account, the installation, an organisation, a
+//! namespace. What can be done there are methods of [`Leave`], and only a decision makes one. Every change is decided once more
+//! in its transaction.
+
+use std::marker::PhantomData;
+
+use granary_access::{Caller, Context, Decision, Principal, PrincipalId, Reason, Role};
+use granary_catalog::{Asker, Authority, Decided, Office, RightsNow};
+
+use crate::{AccountsError, Registry, RegistryError, registry::Parts};
+
+/// What a [`Leave`] is for.
+pub trait Sphere: Send + Sync + 'static {
+    /// What says which one of its kind, such as an organisation's name.
+    type Of;
+
+    /// What is asked of the decision function.
+    fn office(of: Self::Of) -> Office;
+}
+
+/// One's own account.
+#[derive(Debug)]
+pub enum OwnAccount {}
+
+/// The installation.
+#[derive(Debug)]
+pub enum Installation {}
+
+/// To see an organisation from within.
+#[derive(Debug)]
+pub enum OrganisationMember {}
+
+/// To look after an organisation.
+#[derive(Debug)]
+pub enum OrganisationAdmin {}
+
+/// To own an organisation.
+#[derive(Debug)]
+pub enum OrganisationOwner {}
+
+/// To look after a team, `ORGANISATION/TEAM`.
+#[derive(Debug)]
+pub enum TeamMaintainer {}
+
+/// To look after a namespace.
+#[derive(Debug)]
+pub enum NamespaceAdmin {}
+
+/// To administer a repository.
+#[derive(Debug)]
+pub enum RepositoryAdmin {}
+
+impl Sphere for OwnAccount {
+    type Of = ();
+
+    fn office((): ()) -> Office {
+        Office::Account
+    }
+}
+
+impl Sphere for Installation {
+    type Of = ();
+
+    fn office((): ()) -> Office {
+        Office::Installation
+    }
+}
+
+impl Sphere for OrganisationMember {
+    type Of = String;
+
+    fn office(name: String) -> Office {
+        Office::Organisation(name, Role::Member)
+    }
+}
+
+impl Sphere for OrganisationAdmin {
+    type Of = String;
+
+    fn office(name: String) -> Office {
+        Office::Organisation(name, Role::Admin)
+    }
+}
+
+impl Sphere for OrganisationOwner {
+    type Of = String;
+
+    fn office(name: String) -> Office {
+        Office::Organisation(name, Role::Owner)
+    }
+}
+
+impl Sphere for TeamMaintainer {
+    type Of = String;
+
+    fn office(name: String) -> Office {
+        Office::Team(name)
+    }
+}
+
+impl Sphere for NamespaceAdmin {
+    type Of = String;
+
+    fn office(name: String) -> Office {
+        Office::Namespace(name)
+    }
+}
+
+impl Sphere for RepositoryAdmin {
+    type Of = granary_oci::RepositoryName;
+
+    fn office(name: granary_oci::RepositoryName) -> Office {
+        Office::Repository(name)
+    }
+}
+
+/// Leave of one principal to look after one `S`. Only [`Registry::ask_leave`] gives it.
+pub struct Leave<S> {
+    pub(crate) registry: Registry,
+    authority: Authority,
+    sphere: PhantomData<fn() -> S>,
+}
+
+impl<S> Leave<S> {
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.registry.parts
+    }
+
+    /// What changes are made under.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Who has it.
+    pub fn principal(&self) -> &Principal {
+        &self.authority.asker.principal
+    }
+
+    /// The number of who has it; the operator has none.
+    pub(crate) fn own_id(&self) -> Result<PrincipalId, AccountsError> {
+        let ids = self.principal().ids();
+        ids.map(|(id, _)| id)
+            .ok_or(AccountsError::Denied(Reason::NoCredentials))
+    }
+
+    /// The organisation, team or namespace that it is about; empty if it is about none.
+    pub fn of(&self) -> &str {
+        match &self.authority.office {
+            Office::Organisation(name, _) | Office::Team(name) | Office::Namespace(name) => name,
+            Office::Repository(name) => name.as_str(),
+            Office::Account | Office::Installation => "",
+        }
+    }
+}
+
+/// What was done, or the error of a change that was denied where it was to be made.
+pub(crate) fn done<T>(decided: Decided<T>) -> Result<T, AccountsError> {
+    decided.map_err(AccountsError::Denied)
+}
+
+impl Registry {
+    /// Asks leave for `caller` to look after an `S`.
+    pub async fn ask_leave<S: Sphere>(
+        &self,
+        caller: &Caller,
+        of: S::Of,
+    ) -> Result<Leave<S>, AccountsError> {
+        let office = S::office(of);
+        let rights = self.rights_in(caller, &office).await?;
+        let context = Context {
+            now: rights.now,
+            anonymous: self.parts.rules.accounts.anonymous,
+            address: caller.origin.address,
+        };
+        let repository = office.repository();
+        match granary_access::decide(
+            &caller.principal,
+            office.action(),
+            repository,
+            &rights.rights,
+            &context,
+        ) {
+            Decision::Allow => Ok(self.given(caller, office)),
+            Decision::Deny(reason) => {
+                let named = Leave::<S>::of(&self.given(caller, office)).to_owned();
+                self.note_denial(caller, named, reason);
+                Err(AccountsError::Denied(reason))
+            }
+        }
+    }
+
+    /// Leave for a command of the machine's operator, who may do everything.
+    pub(crate) fn operators_leave<S: Sphere>(&self, of: S::Of) -> Leave<S> {
+        self.given(&Caller::operator(), S::office(of))
+    }
+
+    fn given<S>(&self, caller: &Caller, office: Office) -> Leave<S> {
+        let asker = Asker::new(caller.clone(), self.parts.rules.accounts.anonymous);
+        Leave {
+            registry: self.clone(),
+            authority: Authority { asker, office },
+            sphere: PhantomData,
+        }
+    }
+
+    async fn rights_in(
+        &self,
+        caller: &Caller,
+        office: &Office,
+    ) -> Result<RightsNow, RegistryError> {
+        let catalog = &self.parts.catalog;
+        match &caller.principal {
+            Principal::Known { .. } => {
+                let ids = caller.principal.ids();
+                Ok(catalog.office_rights(ids, office).await?)
+            }
+            // Nobody in particular looks after nothing.
+            Principal::Operator | Principal::Local | Principal::Anonymous => {
+                let mut rights = RightsNow::default();
+                rights.rights.accounts = catalog.has_accounts().await?;
+                Ok(rights)
+            }
+        }
+    }
+}

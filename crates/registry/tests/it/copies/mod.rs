@@ -7,7 +7,7 @@ mod whole;
 use std::{path::Path, sync::Arc};
 
 use granary_blobs::{BlobStore, FileStore};
-use granary_catalog::{Catalog, schema_status};
+use granary_catalog::Catalog;
 use granary_registry::{
     CopyError, CopyOptions, CopyReport, Progress, Registry, Rules, Side, copy_installation,
 };

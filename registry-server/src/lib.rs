@@ -11,6 +11,7 @@ pub mod drain;
 pub mod edge;
 pub mod health;
 pub mod installation;
+pub mod limits;
 pub mod listener;
 pub mod maintenance;
 pub mod metrics;

@@ -17,6 +17,7 @@ mod deletes;
 mod export;
 mod import;
 mod import_bucket;
+mod limits;
 mod manifest_forms;
 mod manifests;
 mod mount;

@@ -23,6 +23,7 @@ use crate::RegistryError;
 pub use admin::{
     AccountsCommand, AccountsError, AccountsReport, TokenReport, UserChange, UserReport,
 };
+pub use failures::network;
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
 pub use tenancy::{GrantReport, NamespaceReport, TenancyCommand};

@@ -30,6 +30,7 @@ pub use access::{
 pub use accounts::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, IssuedToken,
     NamespaceReport, Shown, SignInError, TenancyCommand, TokenReport, UserChange, UserReport,
+    network,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;

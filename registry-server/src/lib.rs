@@ -1,6 +1,7 @@
 //! The granary binary: HTTP edge, configuration, wiring and commands.
 
 pub mod accounts;
+mod api;
 pub mod auth;
 pub mod body;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod drain;
 pub mod edge;
 pub mod health;
 pub mod installation;
+pub mod limits;
 pub mod listener;
 pub mod maintenance;
 pub mod metrics;

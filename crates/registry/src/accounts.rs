@@ -8,6 +8,7 @@ mod issue;
 mod sign_in;
 mod signing;
 mod tenancy;
+mod time;
 mod tokens;
 mod users;
 
@@ -26,13 +27,14 @@ use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
+pub use failures::network;
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
 pub use tokens::TokenReport;
-pub use users::{UserChange, UserReport};
+pub use users::{AccountReport, UserChange, UserReport};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]

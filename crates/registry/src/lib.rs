@@ -30,9 +30,9 @@ pub use access::{
     Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, GrantRequest,
-    IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError, TenancyCommand,
-    TokenReport, UserChange, UserReport, is_namespace,
+    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
+    GrantRequest, IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError,
+    TenancyCommand, TokenReport, UserChange, UserReport, is_namespace, network,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;

@@ -39,7 +39,7 @@ pub struct PasswordArgs {
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
     /// The administrator's name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "username", alias = "user", value_name = "NAME")]
     pub user: String,
     /// Where the password comes from.
     #[command(flatten)]

@@ -51,8 +51,13 @@ pub(crate) async fn get_manifest(
     let at = call.query.get("at");
     let manifest = match (unescape(reference).parse()?, at) {
         (Reference::Tag(tag), None) => {
-            let registry = call.registry();
-            registry.pull(&call.caller, repository, &tag).await?
+            let pulling = call.registry().pull(&call.caller, repository.clone(), &tag);
+            let pulled = pulling.await;
+            // Whether the caller is let in is known only now.
+            if !matches!(pulled, Err(RegistryError::Denied(_))) {
+                call.v2.limits.namespace(&repository).await?;
+            }
+            pulled?
         }
         (reference @ Reference::Digest(_), None) => {
             let may: May<Reading> = call.may(name).await?;

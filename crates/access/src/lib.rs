@@ -11,7 +11,7 @@ mod scope;
 mod verbs;
 
 pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
-pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns};
+pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns, stars_match};
 pub use principal::{Credential, CredentialId, Handle, HandleError, Principal, PrincipalId};
 pub use rights::{CreateBy, Grant, Rights, Role, Visibility};
 pub use scope::{Scope, ScopeError, Scopes, TokenAccess, TokenVerbs};

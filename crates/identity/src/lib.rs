@@ -11,6 +11,7 @@ mod hasher;
 mod jwt;
 mod keys;
 mod most_used;
+pub mod oidc;
 mod password;
 mod pool;
 mod random;

@@ -1,6 +1,7 @@
 //! The granary binary: HTTP edge, configuration, wiring and commands.
 
 pub mod accounts;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod cli;

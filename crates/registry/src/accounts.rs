@@ -28,6 +28,7 @@ pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
+pub(crate) use signing::opened;
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };

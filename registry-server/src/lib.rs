@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod api;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod cli;

@@ -126,6 +126,8 @@ fn run(
     let collected = registry.clone();
     let interval = config.gc.interval;
     runtime.spawn(async move { collected.collect_forever(interval).await });
+    let sealed = registry.clone();
+    runtime.spawn(async move { sealed.seal_forever().await });
     let watching = registry.clone();
     runtime.spawn(async move { watching.watch_for_accounts().await });
     let alive = registry.clone();

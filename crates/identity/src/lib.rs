@@ -25,7 +25,7 @@ pub use authorization::{parse_basic, parse_bearer};
 pub use claims::{TokenClaims, fresh_token_id};
 pub use fingerprint::Fingerprints;
 pub use jwt::{KeyRing, SignError, Signer, TokenRefused, VerifyingKey};
-pub use keys::{KeyError, SigningKey, jwks};
+pub use keys::{KeyError, SigningKey, is_signed, jwks};
 pub use password::{PasswordRefused, PasswordSettings};
 pub use pool::{Passwords, PoolError, Verdict};
 pub use random::RandomFailure;

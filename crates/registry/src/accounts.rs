@@ -30,6 +30,7 @@ pub use error::AccountsError;
 pub use failures::network;
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
+pub(crate) use signing::opened;
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };

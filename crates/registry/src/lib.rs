@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod audit;
 mod backup;
 mod blobs;
 mod collect;
@@ -34,6 +35,11 @@ pub use accounts::{
     GrantRequest, IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError,
     TenancyCommand, TokenReport, UserChange, UserReport, is_namespace, network,
 };
+pub use audit::{
+    AuditCheck, AuditCommand, AuditCursor, AuditFault, AuditFinding, AuditLineError, AuditPage,
+    AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
+    VerifyReport, check_exported,
+};
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
 pub use collect::{Collected, CollectionReport};
@@ -41,7 +47,8 @@ pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
-    Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
+    AuditFilter, AuditRow, Explanation, Keeper, Month, Precondition, ReferrerFilter, ReferrersPage,
+    StoredBlob, StoredManifest,
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,

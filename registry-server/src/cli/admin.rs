@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, OutputArgs};
+use super::{AuditCommand, ConfigArgs, OutputArgs};
 
 /// `granary admin`
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,9 @@ pub enum AdminCommand {
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
+    /// The audit log: what happened, and the proof that nobody changed what is said of it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs, TokenCommand,
-        UserArgs, UserCommand, VisibilityArgs,
+        BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs,
+        RepositoryCommand, TokenCommand, UserArgs, UserCommand, VisibilityArgs,
     },
     maintenance::{print, run},
     moving::UsageError,
@@ -290,6 +290,22 @@ pub fn visibility(args: &VisibilityArgs) -> anyhow::Result<()> {
             text(report, "visibility")
         )
     })
+}
+
+/// `granary admin repository`
+pub fn repository(command: &RepositoryCommand) -> anyhow::Result<()> {
+    match command {
+        RepositoryCommand::Remove(args) => {
+            let repository = args.repository.clone();
+            let command = AccountsCommand::RemoveRepository { repository };
+            done(&args.config, command, args.json, |report| {
+                format!(
+                    "{} is gone, and its name is free; what was in it goes with the next collections of garbage\n",
+                    text(report, "repository")
+                )
+            })
+        }
+    }
 }
 
 fn done(

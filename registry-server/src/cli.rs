@@ -10,9 +10,9 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 
 pub use admin::{
     AdminCommand, BootstrapArgs, CreateByArg, GrantAddArgs, GrantCommand, NamespaceArgs,
-    NamespaceChangeArgs, PasswordArgs, SchemaCommand, TokenCommand, TokenCreateArgs,
-    TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs, VisibilityArg,
-    VisibilityArgs,
+    NamespaceChangeArgs, PasswordArgs, RepositoryArgs, RepositoryCommand, SchemaCommand,
+    TokenCommand, TokenCreateArgs, TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand,
+    UserPasswordArgs, VisibilityArg, VisibilityArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

@@ -78,6 +78,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Grant(command) => accounts::grant(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),
+        AdminCommand::Repository(command) => accounts::repository(command),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)
         }

@@ -176,7 +176,8 @@ async fn held_by_any(
         Principal::Known { id, credential, .. } => (READABLE, id.0, Some(&credential.scopes)),
     };
     let query = format!(
-        "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND {condition} LIMIT {CANDIDATES}{}",
+        "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND r.removed_at IS NULL AND {condition} \
+         LIMIT {CANDIDATES}{}",
         write.dialect.keep("b")
     );
     let values = [who.into(), write.now.into(), digest.to_bytes().into()];

@@ -36,6 +36,11 @@ pub enum CatalogError {
         "the copy of table '{0}' does not hold what the source does: start again into an empty database"
     )]
     Differs(String),
+    /// A process that serves from the catalog knows nothing of what is to be done, and would do harm beside it.
+    #[error(
+        "a replica of version {0} is running, which knows nothing of this: stop or upgrade it, wait a minute, and try again"
+    )]
+    OlderReplica(String),
     /// The writer has stopped, because the process is ending.
     #[error("the catalog is closed")]
     Closed,

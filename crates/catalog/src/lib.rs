@@ -23,6 +23,7 @@ mod manifests;
 mod memory;
 mod put_manifest;
 mod reach;
+mod removal;
 mod repositories;
 mod schema;
 mod session;
@@ -52,6 +53,7 @@ pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
 pub use reach::reach_postgres;
+pub use removal::RepositoryRemoval;
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{

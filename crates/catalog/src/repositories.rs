@@ -226,15 +226,26 @@ pub(crate) async fn hide_if_empty(write: &Write, repository: i64) -> Result<(), 
     Ok(())
 }
 
+/// The row of `name`, which keeps that name until the transaction ends: who removes the repository waits, and then nobody
+/// finds it.
 pub(crate) async fn find_repository(
     write: &Write,
     name: &RepositoryName,
 ) -> Result<Option<i64>, CatalogError> {
-    let row: Option<Id> = sql::one(
-        &write.transaction,
-        "SELECT id FROM repositories WHERE name = $1",
-        [name.as_str().into()],
-    )
-    .await?;
+    let find = format!(
+        "SELECT id FROM repositories WHERE name = $1{}",
+        write.dialect.keep("repositories")
+    );
+    let row: Option<Id> = sql::one(&write.transaction, &find, [name.as_str().into()]).await?;
     Ok(row.map(|row| row.id))
+}
+
+/// Whether the repository of that number was not removed; it is not until the transaction ends.
+pub(crate) async fn keep_repository(write: &Write, id: i64) -> Result<bool, CatalogError> {
+    let find = format!(
+        "SELECT id FROM repositories WHERE id = $1 AND removed_at IS NULL{}",
+        write.dialect.keep("repositories")
+    );
+    let row: Option<Id> = sql::one(&write.transaction, &find, [id.into()]).await?;
+    Ok(row.is_some())
 }

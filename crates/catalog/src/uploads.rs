@@ -86,9 +86,10 @@ struct Count {
     number: i64,
 }
 
+/// A session that ends without a blob, or that ended with one.
 #[derive(FromQueryResult)]
-struct Ended {
-    id: String,
+pub(crate) struct Ended {
+    pub(crate) id: String,
     storage_key: Option<String>,
     store_state: Option<Vec<u8>>,
 }
@@ -430,7 +431,12 @@ async fn store(write: &mut Write, blob: FinishedBlob) -> Result<(), CatalogError
     .await
 }
 
-async fn end(write: &mut Write, session: Ended, delay: Duration) -> Result<(), CatalogError> {
+/// Forgets a session, whose row the caller has locked. Its object goes after `delay`.
+pub(crate) async fn end(
+    write: &mut Write,
+    session: Ended,
+    delay: Duration,
+) -> Result<(), CatalogError> {
     let not_before = write.now + micros(delay);
     doom_unfinished(write, session.storage_key, session.store_state, not_before).await?;
     // Its unsent bytes go with it, by the foreign key.

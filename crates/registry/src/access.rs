@@ -29,6 +29,8 @@ pub enum Asks {
     Push,
     /// To delete by digest or by tag.
     Delete,
+    /// To administer the repository: to remove it.
+    Administer,
 }
 
 impl Asks {
@@ -39,6 +41,7 @@ impl Asks {
             Self::Read => Action::Read,
             Self::Push => Action::Push,
             Self::Delete => Action::Delete,
+            Self::Administer => Action::Administer,
         }
     }
 }
@@ -55,6 +58,10 @@ pub enum Pushing {}
 #[derive(Debug)]
 pub enum Deleting {}
 
+/// Leave to administer.
+#[derive(Debug)]
+pub enum Administering {}
+
 impl Right for Reading {
     const ASKS: Asks = Asks::Read;
 }
@@ -65,6 +72,10 @@ impl Right for Pushing {
 
 impl Right for Deleting {
     const ASKS: Asks = Asks::Delete;
+}
+
+impl Right for Administering {
+    const ASKS: Asks = Asks::Administer;
 }
 
 /// Leave of one principal to do `R` in one repository, which need not exist. Only [`Registry::authorise`] gives it.

@@ -114,9 +114,12 @@ pub enum RegistryError {
     /// The store has no room.
     #[error("the registry is out of space for uploads")]
     StoreFull,
+    /// A replica runs that would spoil this.
+    #[error("{0}")]
+    OlderReplica(CatalogError),
     /// The catalog failed.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
     /// The store failed.
     #[error("the blob store failed: {0}")]
     Store(StoreError),
@@ -132,6 +135,15 @@ impl RegistryError {
             Self::Catalog(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             _ => false,
+        }
+    }
+}
+
+impl From<CatalogError> for RegistryError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            older @ CatalogError::OlderReplica(_) => Self::OlderReplica(older),
+            other => Self::Catalog(other),
         }
     }
 }
@@ -168,6 +180,7 @@ fn denial_text(denial: &Denial) -> String {
             "you may not delete this from '{}'",
             name.unwrap_or_default()
         ),
+        (_, Asks::Administer) => format!("you may not administer '{}'", name.unwrap_or_default()),
         (_, Asks::Ping | Asks::List) => "this action is not allowed".to_owned(),
     }
 }

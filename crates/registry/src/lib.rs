@@ -19,13 +19,15 @@ mod manifests;
 mod moving;
 mod receive;
 mod registry;
+mod removal;
 mod scrub;
 mod sessions;
 mod transfer;
 mod uploads;
 
 pub use access::{
-    AnonymousMode, Asks, Deleting, Denial, May, Principal, Pushing, Reading, Reason, Right,
+    Administering, AnonymousMode, Asks, Deleting, Denial, May, Principal, Pushing, Reading, Reason,
+    Right,
 };
 pub use accounts::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, IssuedToken,

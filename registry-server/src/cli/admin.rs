@@ -22,6 +22,9 @@ pub enum AdminCommand {
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
+    /// Repositories as a whole.
+    #[command(subcommand)]
+    Repository(RepositoryCommand),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -285,6 +288,27 @@ impl From<VisibilityArg> for granary_access::Visibility {
             VisibilityArg::Public => Self::Public,
         }
     }
+}
+
+/// `granary admin repository`
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// Remove a repository with its tags, manifests, blobs, history and upload sessions, at once and for good.
+    Remove(RepositoryArgs),
+}
+
+/// A command about a repository.
+#[derive(Debug, Args)]
+pub struct RepositoryArgs {
+    /// The repository.
+    #[arg(value_name = "NAME")]
+    pub repository: granary_oci::RepositoryName,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `granary admin schema`

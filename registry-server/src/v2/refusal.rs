@@ -332,6 +332,7 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             Code::BlobUploadInvalid,
             Value::Null,
         ),
+        RegistryError::OlderReplica(_) => (Status::CONFLICT, Code::Unsupported, Value::Null),
         RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
         error if error.is_transient() => {
             (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)

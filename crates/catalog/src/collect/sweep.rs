@@ -18,6 +18,7 @@ use crate::{
     dialect::{Dialect, micros},
     guard,
     manifests::remove_manifest,
+    repositories::keep_repository,
     sql::{self, Id},
     writer::Write,
 };
@@ -232,6 +233,10 @@ impl Room {
         let mut removed = Vec::new();
         for one in candidates {
             guard::alone(write, one.repository_id).await?;
+            // What was removed meanwhile goes as a whole.
+            if !keep_repository(write, one.repository_id).await? {
+                continue;
+            }
             let (still, values) = self.still(&[self.of(&one)], write.now);
             let find =
                 format!("SELECT id FROM manifests WHERE candidate_since IS NOT NULL AND {still}");

@@ -9,7 +9,7 @@ use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 
 use super::tenancy::{GrantReport, NamespaceReport, TenancyCommand};
-use crate::{Registry, RegistryError};
+use crate::{Registry, RegistryError, access::Administering};
 
 /// Something to do about accounts. It crosses the socket of a running server, which only the server's user can open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +79,11 @@ pub enum AccountsCommand {
         repository: RepositoryName,
         /// Who.
         visibility: Visibility,
+    },
+    /// Remove a repository with all that is in it.
+    RemoveRepository {
+        /// Which.
+        repository: RepositoryName,
     },
 }
 
@@ -197,6 +202,11 @@ pub enum AccountsReport {
         repository: RepositoryName,
         /// Who sees it.
         visibility: Visibility,
+    },
+    /// The repository is gone. What was in it goes by and by.
+    RepositoryRemoved {
+        /// Its name, which is free.
+        repository: RepositoryName,
     },
 }
 
@@ -333,6 +343,16 @@ impl Registry {
                         visibility,
                     }),
                     false => Err(AccountsError::NoSuchRepository(repository)),
+                }
+            }
+            AccountsCommand::RemoveRepository { repository } => {
+                let may = self.operator::<Administering>(&repository);
+                match may.remove_repository().await {
+                    Ok(()) => Ok(AccountsReport::RepositoryRemoved { repository }),
+                    Err(RegistryError::NameUnknown(name)) => {
+                        Err(AccountsError::NoSuchRepository(name))
+                    }
+                    Err(error) => Err(error.into()),
                 }
             }
         }

@@ -13,6 +13,7 @@ mod grouped;
 mod import;
 mod model;
 mod races;
+mod removal;
 mod scrub;
 mod sessions;
 mod slow;

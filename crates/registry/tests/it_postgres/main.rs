@@ -22,6 +22,8 @@ mod model;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
+#[path = "../it/removal.rs"]
+mod removal;
 mod replicas;
 mod schema;
 #[path = "../it/sessions.rs"]

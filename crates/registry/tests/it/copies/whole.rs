@@ -6,7 +6,9 @@ use std::sync::{
 };
 
 use granary_blobs::BlobStore;
-use granary_registry::{CopyError, CopyOptions, OpenError, Progress, Registry, Side};
+use granary_registry::{
+    AccountsCommand, CopyError, CopyOptions, OpenError, Progress, Registry, RegistryError, Side,
+};
 use tokio::sync::Notify;
 
 use super::{
@@ -49,6 +51,37 @@ fn a_copy_shows_everything_that_the_source_shows() {
     });
 }
 
+/// A repository that was removed arrives as such, and goes there.
+#[test]
+fn what_was_removed_is_not_there_in_a_copy_either() {
+    let _unset = together();
+    run(async {
+        for (from, to) in directions() {
+            let (source, target) = (Site::new(from), Site::new(to));
+            let registry = source.opened().await;
+            let bytes = content(1, LARGE);
+            for repository in ["a/b", "c/d"] {
+                let digest = push(&registry, repository, &bytes).await.unwrap();
+                let body = image(&[(digest, bytes.len())]);
+                put(&registry, repository, "v", &body).await.unwrap();
+            }
+            let repository = "a/b".parse().unwrap();
+            let command = AccountsCommand::RemoveRepository { repository };
+            registry.administer(command).await.unwrap();
+            let report = copy_into(&registry, &target, VERIFY, &Progress::silent()).await;
+            assert!(report.unwrap().is_whole());
+            let copy = target.opened().await;
+            let removed = resolve(&copy, "a/b", "v").await;
+            assert!(matches!(removed, Err(RegistryError::NameUnknown(_))));
+            resolve(&copy, "c/d", "v").await.unwrap();
+            assert_eq!(collect(&copy).await.repositories, 1);
+            assert_eq!(collect(&copy).await.repositories, 0);
+            let digest = granary_oci::Digest::sha256(&bytes);
+            assert_eq!(pull(&copy, "c/d", &digest).await, Some(bytes));
+        }
+    });
+}
+
 /// New rows get numbers that no copied one has.
 async fn go_on(copy: &Registry) {
     for number in 500..510 {
@@ -57,10 +90,7 @@ async fn go_on(copy: &Registry) {
         let body = image(&[(digest, bytes.len())]);
         let put = put(copy, "fresh/name", "v", &body).await;
         // The repository does not have the blob, so this is a refusal and no failure of the database.
-        assert!(matches!(
-            put,
-            Err(granary_registry::RegistryError::ContentMissing(_))
-        ));
+        assert!(matches!(put, Err(RegistryError::ContentMissing(_))));
         crate::world::put(copy, "team/app", "v", &body)
             .await
             .unwrap();

@@ -7,7 +7,7 @@ use std::{
 
 use granary_access::TagPatterns;
 use granary_identity::Secret;
-use granary_registry::{AccountsCommand, Maintenance, TenancyCommand, UserChange};
+use granary_registry::{AccountsCommand, Maintenance, NamespaceLimits, TenancyCommand, UserChange};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::Value;
 
@@ -200,11 +200,16 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
             Some("") => Some(TagPatterns::none()),
             Some(list) => Some(tag_patterns(list)?),
         },
+        limits: NamespaceLimits {
+            default_license: args.default_license.clone(),
+            quota_bytes: args.quota_bytes,
+            quota_artifacts: args.quota_artifacts,
+        },
     });
     done(&about.config, command, about.json, |report| {
         let tags = list(&report["immutable_tags"]);
         format!(
-            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n",
+            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n",
             text(report, "namespace"),
             report["owner"]
                 .as_str()
@@ -212,8 +217,24 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
             text(report, "default_visibility"),
             text(report, "create_by"),
             if tags.is_empty() { "no tag" } else { &tags },
+            report["default_license"].as_str().unwrap_or("not said"),
+            used(report, "bytes"),
+            used(report, "artifacts"),
         )
     })
+}
+
+/// What is used of a quota.
+fn used(report: &Value, what: &str) -> String {
+    let Some(limit) = report[format!("quota_{what}")].as_u64() else {
+        return "no limit".to_owned();
+    };
+    let used = report[format!("used_{what}")].as_u64().unwrap_or(0);
+    let counting = match report["counting"] == true {
+        true => ", and is still being counted",
+        false => "",
+    };
+    format!("{used} of {limit}{counting}")
 }
 
 fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {

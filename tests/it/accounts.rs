@@ -12,6 +12,7 @@ mod scopes;
 mod secrets;
 mod sharing;
 mod tokens;
+mod whole;
 
 use base64::{
     Engine as _,

@@ -22,6 +22,7 @@ mod leases;
 mod manifests;
 mod memory;
 mod put_manifest;
+mod quota;
 mod reach;
 mod removal;
 mod repositories;
@@ -35,8 +36,8 @@ mod writer;
 
 pub use accounts::{
     Asker, CredentialKind, Departure, FirstAccount, KeyPurpose, KnownPassword, KnownToken,
-    NamespaceChange, NewToken, NewUser, RightsNow, StoredGrant, StoredKey, StoredNamespace,
-    StoredToken, StoredUser,
+    NamespaceChange, NamespaceUsage, NewToken, NewUser, RightsNow, StoredGrant, StoredKey,
+    StoredNamespace, StoredToken, StoredUser,
 };
 pub use adopt::FOREIGN;
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
@@ -52,6 +53,7 @@ pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
+pub use quota::{QuotaExceeded, QuotaKind};
 pub use reach::reach_postgres;
 pub use removal::RepositoryRemoval;
 pub use repositories::{ReferrerFilter, ReferrersPage};

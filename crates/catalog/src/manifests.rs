@@ -12,7 +12,7 @@ use crate::{
     blobs::join_edges,
     cache::Touched,
     dialect::micros,
-    guard,
+    guard, quota,
     repositories::{find_repository, hide_if_empty},
     sql,
     tags::{self, Precondition},
@@ -183,6 +183,7 @@ impl Catalog {
             }
             let delete = "DELETE FROM repository_blobs WHERE repository_id = $1 AND blob_id = (SELECT id FROM blobs WHERE digest = $2)";
             let removed = sql::execute(&write.transaction, delete, [id.into(), digest.to_bytes().into()]).await?;
+            quota::drop_blobs(write, [(id, blob.id)]).await?;
             write.touch(Touched::Blob(repository, digest));
             Ok(if removed == 0 { Removal::Missing } else { Removal::Removed })
         })
@@ -282,6 +283,7 @@ pub(crate) async fn remove_manifest(
         [manifest.into()],
     )
     .await?;
+    quota::drop_manifests(write, repository_id, 1).await?;
     hide_if_empty(write, repository_id).await?;
     let removed = "INSERT INTO removed_manifests (repository_id, digest, removed_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (repository_id, digest) DO UPDATE SET removed_at = excluded.removed_at";

@@ -15,8 +15,9 @@ use crate::{
     accounts::count_up,
     cache::Touched,
     leases::refuse_beside_older,
+    quota::{self, Reserved},
     sql::{self, Id},
-    uploads::{self, Ended},
+    uploads::ending::{self, COLUMNS, Ended},
     writer::Write,
 };
 
@@ -32,6 +33,13 @@ pub enum RepositoryRemoval {
     Missing,
     /// It may not be done.
     Denied(Reason),
+}
+
+/// Sessions that ended, and what they had reserved.
+#[derive(Default)]
+struct Ending {
+    sessions: Vec<String>,
+    reserved: Reserved,
 }
 
 /// Sessions that are read at once.
@@ -67,16 +75,21 @@ impl Catalog {
                 return Ok(RepositoryRemoval::Missing);
             }
             // Whoever ends a session has its row first and that of the repository then, so here it is the same.
-            let mut sessions = end_sessions(write, &name, delay).await?;
+            let mut ended = Ending::default();
+            end_sessions(write, &name, delay, &mut ended).await?;
             let lock = format!("{find}{}", write.dialect.lock("repositories"));
             let found: Option<Id> = sql::one(&write.transaction, &lock, key()).await?;
             let Some(Id { id }) = found else {
+                quota::give_back(write, ended.reserved).await?;
                 return Ok(RepositoryRemoval::Missing);
             };
             hide(write, id).await?;
             // Some may have come while the repository was waited for.
-            sessions.extend(end_sessions(write, &name, delay).await?);
-            Ok(RepositoryRemoval::Removed { sessions })
+            end_sessions(write, &name, delay, &mut ended).await?;
+            quota::give_back(write, ended.reserved).await?;
+            Ok(RepositoryRemoval::Removed {
+                sessions: ended.sessions,
+            })
         })
         .await
     }
@@ -99,20 +112,22 @@ async fn end_sessions(
     write: &mut Write,
     name: &RepositoryName,
     delay: Duration,
-) -> Result<Vec<String>, CatalogError> {
+    ended: &mut Ending,
+) -> Result<(), CatalogError> {
     let find = format!(
-        "SELECT id, storage_key, store_state FROM uploads WHERE repository = $1 ORDER BY id LIMIT {PAGE}{}",
+        "SELECT {COLUMNS} FROM uploads WHERE repository = $1 ORDER BY id LIMIT {PAGE}{}",
         write.dialect.lock("uploads")
     );
-    let mut ended = Vec::new();
     loop {
         let page: Vec<Ended> = sql::all(&write.transaction, &find, [name.as_str().into()]).await?;
         if page.is_empty() {
-            return Ok(ended);
+            return Ok(());
         }
-        for session in page {
-            ended.push(session.id.clone());
-            uploads::end(write, session, delay).await?;
+        let ids = page.iter().map(|session| session.id.clone());
+        ended.sessions.extend(ids);
+        let (_, reserved) = ending::end(write, page, delay).await?;
+        for (namespace, bytes) in reserved {
+            *ended.reserved.entry(namespace).or_default() += bytes;
         }
     }
 }

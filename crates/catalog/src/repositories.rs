@@ -7,6 +7,7 @@ use sea_orm::FromQueryResult;
 use crate::{
     Catalog, CatalogError,
     accounts::{count_up, make_namespace},
+    guard,
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -191,7 +192,8 @@ pub(crate) async fn create_repository(
     if let Some(id) = find_repository(write, name).await? {
         return Ok(id);
     }
-    make_namespace(write, name.namespace(), owner).await?;
+    let namespace = make_namespace(write, name.namespace(), owner).await?;
+    guard::namespace_with_others(write, namespace).await?;
     let repository = "INSERT INTO repositories (namespace_id, name, created_at, visibility) \
                       SELECT n.id, $1, $2, COALESCE(s.default_visibility, 1) FROM namespaces n \
                       LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $3 ON CONFLICT (name) DO NOTHING";

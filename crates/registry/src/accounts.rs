@@ -25,7 +25,7 @@ pub use admin::{
 };
 pub use issue::IssuedToken;
 pub use sign_in::{Shown, SignInError};
-pub use tenancy::{GrantReport, NamespaceReport, TenancyCommand};
+pub use tenancy::{GrantReport, NamespaceLimits, NamespaceReport, TenancyCommand};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]

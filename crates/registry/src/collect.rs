@@ -138,6 +138,7 @@ impl Registry {
         };
         if !dry_run {
             report.uploads = self.expire_uploads().await?;
+            parts.catalog.count_usage().await?;
             parts.catalog.forget_refresh_tokens().await?;
         }
         progress.say("looking at repositories that were removed");

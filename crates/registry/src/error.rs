@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use granary_blobs::StoreError;
-use granary_catalog::CatalogError;
+use granary_catalog::{CatalogError, QuotaExceeded};
 use granary_oci::{Digest, ManifestError, RepositoryName, Tag};
 
 use crate::{Asks, BodyError, Denial, Reason, UploadStatus};
@@ -114,6 +114,9 @@ pub enum RegistryError {
     /// The store has no room.
     #[error("the registry is out of space for uploads")]
     StoreFull,
+    /// The namespace would hold more than it may.
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
     /// A replica runs that would spoil this.
     #[error("{0}")]
     OlderReplica(CatalogError),
@@ -142,6 +145,7 @@ impl RegistryError {
 impl From<CatalogError> for RegistryError {
     fn from(error: CatalogError) -> Self {
         match error {
+            CatalogError::QuotaExceeded(exceeded) => Self::QuotaExceeded(exceeded),
             older @ CatalogError::OlderReplica(_) => Self::OlderReplica(older),
             other => Self::Catalog(other),
         }

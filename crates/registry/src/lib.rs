@@ -31,7 +31,8 @@ pub use access::{
 };
 pub use accounts::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, IssuedToken,
-    NamespaceReport, Shown, SignInError, TenancyCommand, TokenReport, UserChange, UserReport,
+    NamespaceLimits, NamespaceReport, Shown, SignInError, TenancyCommand, TokenReport, UserChange,
+    UserReport,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
@@ -40,7 +41,8 @@ pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
-    Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
+    Explanation, Keeper, Precondition, QuotaExceeded, QuotaKind, ReferrerFilter, ReferrersPage,
+    StoredBlob, StoredManifest,
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,

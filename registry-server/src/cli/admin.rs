@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{ConfigArgs, OutputArgs};
+use crate::config::parse_size;
 
 /// `granary admin`
 #[derive(Debug, Subcommand)]
@@ -197,6 +198,29 @@ pub struct NamespaceChangeArgs {
     /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
     #[arg(long, value_name = "PATTERNS")]
     pub immutable_tags: Option<String>,
+    /// The licence of repositories that say nothing else, such as Apache-2.0; an empty text for none.
+    #[arg(long, value_name = "SPDX")]
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs in it, such as 10GiB; none for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_bytes)]
+    pub quota_bytes: Option<u64>,
+    /// Most manifests in it; none for no limit.
+    #[arg(long, value_name = "NUMBER", value_parser = limit_of_manifests)]
+    pub quota_artifacts: Option<u64>,
+}
+
+fn limit_of_bytes(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Ok(0),
+        size => parse_size(size).map_err(|error| error.to_string()),
+    }
+}
+
+fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
+    match text {
+        "none" => Ok(0),
+        number => number.parse(),
+    }
 }
 
 /// Who makes repositories.

@@ -3,7 +3,7 @@
 
 use super::pace::Pace;
 use crate::{
-    Catalog, CatalogError,
+    Catalog, CatalogError, quota,
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -12,18 +12,69 @@ use crate::{
 const ROWS: u64 = 200;
 
 /// What a repository consists of, each part behind those that refer to it.
-const PARTS: [&str; 7] = [
-    "DELETE FROM tags WHERE repository_id = $1 AND name IN (SELECT name FROM tags WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM referrers WHERE id IN (SELECT id FROM referrers WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM manifest_edges WHERE (manifest_id, digest) IN \
-     (SELECT manifest_id, digest FROM manifest_edges WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM manifests WHERE id IN (SELECT id FROM manifests WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM repository_blobs WHERE repository_id = $1 \
-     AND blob_id IN (SELECT blob_id FROM repository_blobs WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM tag_history WHERE seq IN (SELECT seq FROM tag_history WHERE repository_id = $1 LIMIT $2)",
-    "DELETE FROM removed_manifests WHERE repository_id = $1 \
-     AND digest IN (SELECT digest FROM removed_manifests WHERE repository_id = $1 LIMIT $2)",
+const PARTS: [(Part, &str); 7] = [
+    (
+        Part::Other,
+        "DELETE FROM tags WHERE repository_id = $1 AND name IN (SELECT name FROM tags WHERE repository_id = $1 LIMIT $2)",
+    ),
+    (
+        Part::Other,
+        "DELETE FROM referrers WHERE id IN (SELECT id FROM referrers WHERE repository_id = $1 LIMIT $2)",
+    ),
+    (
+        Part::Other,
+        "DELETE FROM manifest_edges WHERE (manifest_id, digest) IN \
+         (SELECT manifest_id, digest FROM manifest_edges WHERE repository_id = $1 LIMIT $2)",
+    ),
+    (
+        Part::Manifests,
+        "DELETE FROM manifests WHERE id IN (SELECT id FROM manifests WHERE repository_id = $1 LIMIT $2)",
+    ),
+    (
+        Part::Blobs,
+        "DELETE FROM repository_blobs WHERE repository_id = $1 \
+         AND blob_id IN (SELECT blob_id FROM repository_blobs WHERE repository_id = $1 LIMIT $2) RETURNING blob_id AS id",
+    ),
+    (
+        Part::Other,
+        "DELETE FROM tag_history WHERE seq IN (SELECT seq FROM tag_history WHERE repository_id = $1 LIMIT $2)",
+    ),
+    (
+        Part::Other,
+        "DELETE FROM removed_manifests WHERE repository_id = $1 \
+         AND digest IN (SELECT digest FROM removed_manifests WHERE repository_id = $1 LIMIT $2)",
+    ),
 ];
+
+/// What a quota counts of a part.
+enum Part {
+    Manifests,
+    Blobs,
+    Other,
+}
+
+impl Part {
+    /// Removes up to `most` of its rows, and says how many.
+    async fn remove(
+        &self,
+        write: &Write,
+        statement: &str,
+        repository: i64,
+        most: u64,
+    ) -> Result<u64, CatalogError> {
+        let values = [repository.into(), signed(most).into()];
+        if let Self::Blobs = self {
+            let gone: Vec<Id> = sql::all(&write.transaction, statement, values).await?;
+            quota::drop_blobs(write, gone.iter().map(|row| (repository, row.id))).await?;
+            return Ok(gone.len() as u64);
+        }
+        let removed = sql::execute(&write.transaction, statement, values).await?;
+        if let (Self::Manifests, true) = (self, removed > 0) {
+            quota::drop_manifests(write, repository, removed).await?;
+        }
+        Ok(removed)
+    }
+}
 
 impl Catalog {
     /// Takes away what every removed repository holds, and at last the repository. Says how many are gone.
@@ -66,9 +117,9 @@ async fn purge(write: &mut Write, repository: i64) -> Result<bool, CatalogError>
         return Ok(true);
     }
     let mut left = ROWS;
-    for part in PARTS {
-        let values = [repository.into(), signed(left).into()];
-        left = left.saturating_sub(sql::execute(&write.transaction, part, values).await?);
+    for (part, statement) in PARTS {
+        let removed = part.remove(write, statement, repository, left).await?;
+        left = left.saturating_sub(removed);
         if left == 0 {
             return Ok(false);
         }

@@ -50,7 +50,21 @@ pub enum TenancyCommand {
         create_by: Option<CreateBy>,
         /// Tags that nobody moves.
         immutable_tags: Option<TagPatterns>,
+        /// What it may hold, and under which licence.
+        #[serde(flatten)]
+        limits: NamespaceLimits,
     },
+}
+
+/// What a namespace may hold, and under which licence its repositories are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NamespaceLimits {
+    /// The licence of repositories that say nothing else, as an SPDX expression; an empty text for none.
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs; 0 for no limit.
+    pub quota_bytes: Option<u64>,
+    /// Most manifests; 0 for no limit.
+    pub quota_artifacts: Option<u64>,
 }
 
 /// A grant, for people and programs.
@@ -96,6 +110,18 @@ pub struct NamespaceReport {
     pub create_by: CreateBy,
     /// Tags that nobody moves.
     pub immutable_tags: TagPatterns,
+    /// The licence of repositories that say nothing else.
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs.
+    pub quota_bytes: Option<u64>,
+    /// Most manifests.
+    pub quota_artifacts: Option<u64>,
+    /// Bytes that count, where there is a quota.
+    pub used_bytes: Option<u64>,
+    /// Manifests that count, where there is a quota.
+    pub used_artifacts: Option<u64>,
+    /// Whether the two are still being counted.
+    pub counting: bool,
 }
 
 impl NamespaceReport {
@@ -106,6 +132,12 @@ impl NamespaceReport {
             default_visibility: stored.default_visibility,
             create_by: stored.create_by,
             immutable_tags: stored.immutable_tags,
+            default_license: stored.default_license,
+            quota_bytes: stored.quota_bytes,
+            quota_artifacts: stored.quota_artifacts,
+            used_bytes: stored.usage.map(|usage| usage.bytes),
+            used_artifacts: stored.usage.map(|usage| usage.artifacts),
+            counting: stored.usage.is_some_and(|usage| !usage.is_counted),
         }
     }
 }
@@ -172,39 +204,74 @@ impl Registry {
                 default_visibility,
                 create_by,
                 immutable_tags,
+                limits,
             } => {
-                let is_name = !namespace.contains('/')
-                    && format!("{namespace}/x").parse::<RepositoryName>().is_ok();
-                if !is_name {
-                    return Err(AccountsError::NoSuchNamespace(namespace));
-                }
                 let owner = match owner {
                     Some(owner) => Some(self.known(&owner).await?),
                     None => None,
                 };
-                let changes = owner.is_some()
-                    || default_visibility.is_some()
-                    || create_by.is_some()
-                    || immutable_tags.is_some();
-                let stored = match changes {
-                    false => catalog.namespace(&namespace).await?,
-                    true => {
-                        let change = NamespaceChange {
-                            owner,
-                            default_visibility,
-                            create_by,
-                            immutable_tags,
-                        };
-                        let changing = catalog.change_namespace(namespace.clone(), change);
-                        Some(changing.await?)
-                    }
+                let change = NamespaceChange {
+                    owner,
+                    default_visibility,
+                    create_by,
+                    immutable_tags,
+                    default_license: limits.default_license,
+                    quota_bytes: limits.quota_bytes,
+                    quota_artifacts: limits.quota_artifacts,
                 };
-                let stored =
-                    stored.ok_or_else(|| AccountsError::NoSuchNamespace(namespace.clone()))?;
-                Ok(AccountsReport::Namespace(NamespaceReport::new(
-                    namespace, stored,
-                )))
+                self.change_namespace(namespace, change).await
             }
         }
     }
+
+    /// Changes a namespace if anything is to be changed, and says how it is.
+    async fn change_namespace(
+        &self,
+        namespace: String,
+        change: NamespaceChange,
+    ) -> Result<AccountsReport, AccountsError> {
+        let is_name =
+            !namespace.contains('/') && format!("{namespace}/x").parse::<RepositoryName>().is_ok();
+        if !is_name {
+            return Err(AccountsError::NoSuchNamespace(namespace));
+        }
+        if change
+            .default_license
+            .as_deref()
+            .is_some_and(|text| !is_license(text))
+        {
+            return Err(AccountsError::NoLicense);
+        }
+        let catalog = &self.parts.catalog;
+        let limits = change.quota_bytes.is_some() || change.quota_artifacts.is_some();
+        let changes = limits
+            || change.owner.is_some()
+            || change.default_visibility.is_some()
+            || change.create_by.is_some()
+            || change.immutable_tags.is_some()
+            || change.default_license.is_some();
+        if changes {
+            catalog.change_namespace(namespace.clone(), change).await?;
+        }
+        if limits {
+            // Otherwise the next collection of garbage would do it.
+            let registry = self.clone();
+            let counting = async move { Ok(registry.parts.catalog.count_usage().await?) };
+            self.to_the_end(counting).await?;
+        }
+        let stored = catalog.namespace(&namespace).await?;
+        let stored = stored.ok_or_else(|| AccountsError::NoSuchNamespace(namespace.clone()))?;
+        Ok(AccountsReport::Namespace(NamespaceReport::new(
+            namespace, stored,
+        )))
+    }
 }
+
+/// Whether the text can be an SPDX expression, or is empty.
+fn is_license(text: &str) -> bool {
+    let may_stand = |c: char| c.is_ascii_alphanumeric() || "-.+:() ".contains(c);
+    text.len() <= LONGEST_LICENSE && text.chars().all(may_stand)
+}
+
+/// Longest SPDX expression.
+const LONGEST_LICENSE: usize = 200;

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use granary_blobs::BlobStore;
+use granary_catalog::NamespaceChange;
 use granary_registry::{
     AccountsCommand, CopyError, CopyOptions, OpenError, Progress, Registry, RegistryError, Side,
 };
@@ -78,6 +79,39 @@ fn what_was_removed_is_not_there_in_a_copy_either() {
             assert_eq!(collect(&copy).await.repositories, 0);
             let digest = granary_oci::Digest::sha256(&bytes);
             assert_eq!(pull(&copy, "c/d", &digest).await, Some(bytes));
+        }
+    });
+}
+
+/// A quota arrives, and what counts is counted there.
+#[test]
+fn a_copy_counts_what_its_namespaces_hold() {
+    let _unset = together();
+    run(async {
+        for (from, to) in directions() {
+            let (source, target) = (Site::new(from), Site::new(to));
+            let registry = source.opened().await;
+            let change = NamespaceChange {
+                quota_bytes: Some(500),
+                ..NamespaceChange::default()
+            };
+            let change = registry.catalog().change_namespace("a".to_owned(), change);
+            change.await.unwrap();
+            registry.catalog().count_usage().await.unwrap();
+            for number in 0..2 {
+                let bytes = content(number, LARGE);
+                push(&registry, "a/b", &bytes).await.unwrap();
+            }
+            put(&registry, "a/b", "v", &image(&[])).await.unwrap();
+            let before = registry.catalog().namespace("a").await.unwrap();
+            let report = copy_into(&registry, &target, VERIFY, &Progress::silent()).await;
+            assert!(report.unwrap().is_whole());
+            let copy = target.opened().await;
+            copy.catalog().count_usage().await.unwrap();
+            assert_eq!(copy.catalog().namespace("a").await.unwrap(), before);
+            let refused = push(&copy, "a/b", &content(2, LARGE)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("400 of the 500 bytes"), "{refused}");
         }
     });
 }

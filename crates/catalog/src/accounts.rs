@@ -14,7 +14,7 @@ pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
 pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
 pub(crate) use grants::make_namespace;
-pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
+pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use keys::{KeyPurpose, StoredKey};
 pub use office::{Authority, Decided, Office};
 pub use principals::{Departure, FirstAccount, NewUser, StoredUser};

@@ -23,7 +23,9 @@ mod leases;
 mod manifests;
 mod memory;
 mod put_manifest;
+mod quota;
 mod reach;
+mod removal;
 mod repositories;
 mod schema;
 mod session;
@@ -35,8 +37,8 @@ mod writer;
 
 pub use accounts::{
     Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, KeyPurpose, KnownPassword,
-    KnownToken, NamespaceChange, NewToken, NewUser, Office, RightsNow, StoredGrant, StoredKey,
-    StoredNamespace, StoredToken, StoredUser,
+    KnownToken, NamespaceChange, NamespaceUsage, NewToken, NewUser, Office, RightsNow, StoredGrant,
+    StoredKey, StoredNamespace, StoredToken, StoredUser,
 };
 pub use adopt::FOREIGN;
 pub use audit::{
@@ -56,7 +58,9 @@ pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
+pub use quota::{QuotaExceeded, QuotaKind};
 pub use reach::reach_postgres;
+pub use removal::RepositoryRemoval;
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{

@@ -147,9 +147,11 @@ fn of_accounts(error: &AccountsError) -> Line {
     use StatusCode as Status;
     match error {
         Error::Denied(reason) => of_denial(*reason),
-        Error::Handle(_) | Error::Password(_) | Error::NotGrantable | Error::NoNamespace => {
-            Line::new(Status::BAD_REQUEST, "INVALID", error)
-        }
+        Error::Handle(_)
+        | Error::Password(_)
+        | Error::NotGrantable
+        | Error::NoNamespace
+        | Error::NoLicense => Line::new(Status::BAD_REQUEST, "INVALID", error),
         Error::NoSuchUser(_)
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)
@@ -213,6 +215,9 @@ fn of_registry(error: &RegistryError) -> Line {
     match error {
         RegistryError::Denied(denial) => of_denial(denial.reason),
         RegistryError::NameUnknown(_) => of_denial(Reason::Missing),
+        RegistryError::DeleteDisabled | RegistryError::OlderReplica(_) => {
+            Line::new(Status::CONFLICT, "CONFLICT", error)
+        }
         error if error.is_transient() => {
             tracing::warn!(%error, "a request could not be served now");
             Line::new(

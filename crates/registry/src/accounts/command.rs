@@ -15,7 +15,7 @@ use super::{
     tokens::TokenReport,
     users::{UserChange, UserReport},
 };
-use crate::{Installation, Registry, RepositoryAdmin};
+use crate::{Administering, Installation, Registry, RegistryError, RepositoryAdmin};
 
 /// Something to do about accounts. It crosses the socket of a running server, which only the server's user can open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +85,11 @@ pub enum AccountsCommand {
         repository: RepositoryName,
         /// Who.
         visibility: Visibility,
+    },
+    /// Remove a repository with all that is in it.
+    RemoveRepository {
+        /// Which.
+        repository: RepositoryName,
     },
 }
 
@@ -162,6 +167,11 @@ pub enum AccountsReport {
         /// Who sees it.
         visibility: Visibility,
     },
+    /// The repository is gone. What was in it goes by and by.
+    RepositoryRemoved {
+        /// Its name, which is free.
+        repository: RepositoryName,
+    },
 }
 
 impl Registry {
@@ -227,6 +237,16 @@ impl Registry {
                     repository,
                     visibility,
                 })
+            }
+            AccountsCommand::RemoveRepository { repository } => {
+                let may = self.operator::<Administering>(&repository);
+                match may.remove_repository().await {
+                    Ok(()) => Ok(AccountsReport::RepositoryRemoved { repository }),
+                    Err(RegistryError::NameUnknown(name)) => {
+                        Err(AccountsError::NoSuchRepository(name))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
         }
     }

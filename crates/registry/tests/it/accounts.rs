@@ -38,7 +38,7 @@ fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
-fn password(user: &str) -> Secret {
+pub(crate) fn password(user: &str) -> Secret {
     secret(&format!("{user}, quite long"))
 }
 
@@ -51,7 +51,7 @@ async fn bootstrap(registry: &Registry) {
 }
 
 /// A registry in which alice administers and bob is a user.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::new(rules(AnonymousMode::None)).await;
     bootstrap(&world.registry).await;
     let command = AccountsCommand::AddUser {
@@ -63,7 +63,7 @@ async fn world() -> World {
     world
 }
 
-async fn sign_in(
+pub(crate) async fn sign_in(
     registry: &Registry,
     user: &str,
     secret: Secret,
@@ -74,12 +74,12 @@ async fn sign_in(
         .await
 }
 
-async fn bob(registry: &Registry) -> Principal {
+pub(crate) async fn bob(registry: &Registry) -> Principal {
     sign_in(registry, "bob", password("bob")).await.unwrap()
 }
 
 /// A token of bob's, and its number.
-async fn token(registry: &Registry) -> (i64, Secret) {
+pub(crate) async fn token(registry: &Registry) -> (i64, Secret) {
     let command = AccountsCommand::CreateToken {
         user: "bob".to_owned(),
         name: "ci".to_owned(),
@@ -92,12 +92,12 @@ async fn token(registry: &Registry) -> (i64, Secret) {
     }
 }
 
-async fn revoke(registry: &Registry, id: i64) {
+pub(crate) async fn revoke(registry: &Registry, id: i64) {
     let command = AccountsCommand::RevokeToken { id };
     registry.administer(command).await.unwrap();
 }
 
-async fn pushes(
+pub(crate) async fn pushes(
     registry: &Registry,
     who: &Principal,
     repository: &str,
@@ -105,7 +105,7 @@ async fn pushes(
     registry.authorise(who, name(repository)).await
 }
 
-async fn reads(
+pub(crate) async fn reads(
     registry: &Registry,
     who: &Principal,
     repository: &str,
@@ -113,7 +113,7 @@ async fn reads(
     registry.authorise(who, name(repository)).await
 }
 
-fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
+pub(crate) fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
     match result {
         Ok(_) => None,
         Err(RegistryError::Denied(Denial { reason, .. })) => Some(reason),
@@ -122,7 +122,7 @@ fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
 }
 
 /// Pushes a blob and an image with it as bob, under a tag of that name.
-async fn image_of_bob(registry: &Registry, tag: &str) -> Digest {
+pub(crate) async fn image_of_bob(registry: &Registry, tag: &str) -> Digest {
     let layer = content(1, 300);
     let digest = Digest::sha256(&layer);
     let may = pushes(registry, &bob(registry).await, "bob/app")

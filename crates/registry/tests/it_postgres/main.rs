@@ -13,6 +13,8 @@ mod cache;
 mod chatty;
 #[path = "../it/copies/mod.rs"]
 mod copies;
+#[path = "../it/counting.rs"]
+mod counting;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
 mod figures;
@@ -22,9 +24,16 @@ mod gate;
 mod import;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/quota.rs"]
+mod quota;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
+#[path = "../it/removal.rs"]
+mod removal;
+mod removals;
+#[path = "../it/removers.rs"]
+mod removers;
 mod replicas;
 mod schema;
 #[path = "../it/sessions.rs"]

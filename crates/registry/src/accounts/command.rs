@@ -174,6 +174,16 @@ pub enum AccountsReport {
     },
 }
 
+impl AccountsCommand {
+    /// Whether it makes no sense before there is the first account. Quotas do, and removing a repository.
+    fn is_about_accounts(&self) -> bool {
+        !matches!(
+            self,
+            Self::RemoveRepository { .. } | Self::Tenancy(TenancyCommand::Namespace { .. })
+        )
+    }
+}
+
 impl Registry {
     /// Does what the operator asks.
     pub async fn administer(
@@ -183,7 +193,9 @@ impl Registry {
         if let AccountsCommand::Bootstrap { user, password } = command {
             return self.bootstrap(&user, password).await;
         }
-        self.need_accounts().await?;
+        if command.is_about_accounts() {
+            self.need_accounts().await?;
+        }
         let leave = self.operators_leave::<Installation>(());
         match command {
             AccountsCommand::Bootstrap { .. } => Err(AccountsError::NotTheFirst),

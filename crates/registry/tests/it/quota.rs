@@ -32,6 +32,7 @@ pub(crate) async fn set(registry: &Registry, bytes: u64, artifacts: u64) {
     catalog
         .change_namespace(&Authority::operator(), "a".to_owned(), change)
         .await
+        .unwrap()
         .unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, not how it is done.
 
 mod admin;
+mod groups;
 
 use std::path::PathBuf;
 
@@ -11,8 +12,13 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 pub use admin::{
     AdminCommand, BootstrapArgs, CreateByArg, GrantAddArgs, GrantCommand, NamespaceArgs,
     NamespaceChangeArgs, PasswordArgs, SchemaCommand, TokenCommand, TokenCreateArgs,
-    TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs, VisibilityArg,
-    VisibilityArgs,
+    TokenRevokeArgs, TokenRotateArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs,
+    VisibilityArg, VisibilityArgs,
+};
+
+pub use groups::{
+    AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
+    OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

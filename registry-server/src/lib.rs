@@ -9,6 +9,7 @@ mod connection;
 pub mod control;
 pub mod drain;
 pub mod edge;
+pub mod groups;
 pub mod health;
 pub mod installation;
 pub mod listener;

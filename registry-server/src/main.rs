@@ -10,7 +10,7 @@ use registry_server::{
     accounts,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    maintenance,
+    groups, maintenance,
     moving::{self, UsageError},
     openapi, relocation, schema, serve,
 };
@@ -76,6 +76,10 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::User(command) => accounts::user(command),
         AdminCommand::Token(command) => accounts::token(command),
         AdminCommand::Grant(command) => accounts::grant(command),
+        AdminCommand::Org(command) => groups::org(command),
+        AdminCommand::Team(command) => groups::team(command),
+        AdminCommand::Member(command) => groups::member(command),
+        AdminCommand::Robot(command) => groups::robot(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {

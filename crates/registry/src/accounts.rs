@@ -4,12 +4,16 @@ mod command;
 mod denials;
 mod error;
 mod failures;
+mod groups;
+mod groups_command;
 mod issue;
+mod robots;
 mod sign_in;
 mod signing;
 mod tenancy;
 mod tokens;
 mod users;
+mod uses;
 
 use std::{
     fmt, io,
@@ -21,17 +25,22 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys};
+use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses};
 use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
+pub use groups::{
+    MemberReport, OrganisationReport, Page, PageRequest, TeamMemberReport, TeamReport,
+};
+pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
-pub use tokens::TokenReport;
+pub use tokens::{RotateRequest, TokenReport, TokenRequest};
 pub use users::{UserChange, UserReport};
 
 /// What the operator decided about accounts.
@@ -93,6 +102,7 @@ pub(crate) struct Accounts {
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
+    uses: Uses,
 }
 
 impl Accounts {
@@ -112,6 +122,7 @@ impl Accounts {
             denials: Denials::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
+            uses: Uses::default(),
         })
     }
 

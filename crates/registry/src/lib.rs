@@ -31,8 +31,10 @@ pub use access::{
 };
 pub use accounts::{
     AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, GrantRequest,
-    IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError, TenancyCommand,
-    TokenReport, UserChange, UserReport, is_namespace,
+    GroupsCommand, GroupsReport, HasRobots, IssuedToken, MemberReport, NamespaceReport,
+    NamespaceSettings, OrganisationReport, Page, PageRequest, RobotReport, RotateRequest, Shown,
+    SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport, TokenRequest,
+    UserChange, UserReport, is_namespace,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;

@@ -15,6 +15,8 @@ mod disconnects;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
+#[path = "../it/groups.rs"]
+mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
 #[path = "../it/model/mod.rs"]
@@ -23,6 +25,8 @@ mod model;
 mod races;
 mod reach;
 mod replicas;
+#[path = "../it/robots.rs"]
+mod robots;
 mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;

@@ -16,6 +16,7 @@ export GRANARY_TOOLS=${GRANARY_TOOLS:-$HOME/.cache/granary/tools}
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/granary-$NAME.XXXXXX")
 STEP="starting"
 GRANARY_PID=
+GRANARY_ARGS=() # of each of its commands, such as --config FILE
 CLEANUPS=()
 
 # Clients keep their settings and caches in the working folder, never in the user's home.
@@ -149,7 +150,7 @@ granary_ready() { [ "$(curl --silent --output /dev/null --max-time 2 --write-out
 granary_ready_or_dead() { granary_ready || ended "$GRANARY_PID"; }
 
 launch_granary() {
-  env "${GRANARY_ENV[@]}" "$GRANARY_BIN" serve --listen "$ADDR" --data "$WORK/data" >>"$WORK/granary.log" 2>&1 &
+  env "${GRANARY_ENV[@]}" "$GRANARY_BIN" serve --listen "$ADDR" --data "$WORK/data" "${GRANARY_ARGS[@]}" >>"$WORK/granary.log" 2>&1 &
   GRANARY_PID=$!
   wait_until 30 "Granary ready on $ADDR" granary_ready_or_dead
   ! ended "$GRANARY_PID" || fail "Granary ended while starting: $(tail -n 5 "$WORK/granary.log")"

@@ -19,7 +19,7 @@ DENIED='denied|403|forbidden'
 
 # --- the server ---
 
-admin() { env "${GRANARY_ENV[@]}" "$GRANARY_BIN" admin "$@" --data "$WORK/data"; }
+admin() { env "${GRANARY_ENV[@]}" "$GRANARY_BIN" admin "$@" --data "$WORK/data" "${GRANARY_ARGS[@]}"; }
 
 api() { curl --silent --show-error --fail-with-body --max-time 30 --user "bob:$BOB_PASSWORD" "http://$ADDR$1" "${@:2}"; }
 

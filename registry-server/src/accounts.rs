@@ -136,16 +136,16 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
             };
             done(&args.config, command, args.json, |report| {
                 rows(report, "tokens", |token| {
-                    let end = match token["expires_at"].as_i64() {
-                        Some(end) => format!("until {}", time(end)),
+                    let end = match token["expires_at"].as_str() {
+                        Some(end) => format!("until {end}"),
                         None => "without an end".to_owned(),
                     };
                     let scopes = token["scopes"].as_array().map_or_else(
                         || "all that the user may".to_owned(),
                         |scopes| scopes.iter().map(scope).collect::<Vec<_>>().join("  "),
                     );
-                    let used = match token["last_used_at"].as_i64() {
-                        Some(used) => format!("used {}", time(used)),
+                    let used = match token["last_used_at"].as_str() {
+                        Some(used) => format!("used {used}"),
                         None => "not used".to_owned(),
                     };
                     let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
@@ -261,8 +261,8 @@ fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
 
 /// A grant as a line.
 fn granted(grant: &Value) -> String {
-    let end = match grant["ends_at"].as_i64() {
-        Some(end) => format!("until {}", time(end)),
+    let end = match grant["ends_at"].as_str() {
+        Some(end) => format!("until {end}"),
         None => "without an end".to_owned(),
     };
     format!(
@@ -299,11 +299,6 @@ fn list(values: &Value) -> String {
 pub(crate) fn rows(report: &Value, field: &str, line: impl Fn(&Value) -> String) -> String {
     let rows = report[field].as_array().into_iter().flatten();
     rows.map(|row| line(row) + "\n").collect()
-}
-
-fn time(micros: i64) -> String {
-    jiff::Timestamp::from_microsecond(micros)
-        .map_or_else(|_| "an unknown time".to_owned(), |time| time.to_string())
 }
 
 /// `granary admin visibility`

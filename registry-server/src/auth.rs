@@ -3,11 +3,25 @@
 mod challenge;
 pub(crate) mod token;
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};
 use granary_identity::{parse_basic, parse_bearer};
-use granary_registry::Shown;
+use granary_registry::{Registry, Shown};
+
+use crate::limits::Limits;
 
 pub(crate) use challenge::{Challenge, Place, Problem};
+
+/// What the doors that look at credentials need, in the application's data.
+pub(crate) struct Doors {
+    /// Whose accounts they are.
+    pub(crate) registry: Registry,
+    /// Where this server is for its clients.
+    pub(crate) place: Place,
+    /// How many requests may come.
+    pub(crate) limits: Arc<Limits>,
+}
 
 /// What a request shows of who sends it.
 pub(crate) fn shown(request: &HttpRequest) -> Shown {

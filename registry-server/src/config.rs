@@ -8,6 +8,7 @@ mod error;
 mod forms;
 mod keys;
 mod layers;
+mod limits;
 mod storage;
 mod units;
 mod values;
@@ -25,6 +26,7 @@ use layers::Layers;
 pub use auth::{AnonymousAccess, AuthConfig};
 pub use error::{ConfigError, Origin};
 pub use granary_access::AddressBlock;
+pub use limits::{LimitsConfig, Rate};
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
 pub use units::parse_size;
 pub use values::{
@@ -53,6 +55,8 @@ pub struct Config {
     pub gc: GcConfig,
     /// Accounts and what proves them.
     pub auth: AuthConfig,
+    /// How many requests may come.
+    pub limits: LimitsConfig,
     /// What clients may do.
     pub policy: PolicyConfig,
     /// Tags and their history.
@@ -261,6 +265,7 @@ impl Default for Config {
             uploads: UploadsConfig::default(),
             gc: GcConfig::default(),
             auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
             policy: PolicyConfig::default(),
             tags: TagsConfig::default(),
             log: LogConfig::default(),

@@ -1,6 +1,8 @@
 //! The granary binary: HTTP edge, configuration, wiring and commands.
 
 pub mod accounts;
+mod api;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod cli;
@@ -12,6 +14,7 @@ pub mod edge;
 pub mod groups;
 pub mod health;
 pub mod installation;
+pub mod limits;
 pub mod listener;
 pub mod maintenance;
 pub mod metrics;

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser;
 use registry_server::{
-    accounts,
+    accounts, audit,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
     groups, maintenance,
@@ -82,6 +82,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Robot(command) => groups::robot(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),
+        AdminCommand::Audit(command) => audit::audit(command),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)
         }

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::{auth::token, health, v2};
+use crate::{api, auth::token, health, v2};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,7 +40,8 @@ struct Document;
 
 /// The document as JSON, ending in a newline.
 pub fn document() -> anyhow::Result<String> {
-    Ok(Document::openapi().to_pretty_json()? + "\n")
+    let document = Document::openapi().merge_from(api::Document::openapi());
+    Ok(document.to_pretty_json()? + "\n")
 }
 
 #[cfg(test)]

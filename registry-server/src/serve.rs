@@ -15,13 +15,15 @@ use tokio::{
 };
 
 use crate::{
-    auth::{self, Place},
+    api,
+    auth::{self, Doors, Place},
     config::{Anonymous, Config, StorageKind},
     control,
     drain::{self, Drain},
     edge::{Edge, EdgeOptions},
     health::{self, Health},
     installation::{DataLock, Installation, await_database},
+    limits::{LimitMetrics, Limits},
     listener::Listener,
     metrics::Metrics,
     registry_metrics::RegistryMetrics,
@@ -115,19 +117,24 @@ fn run(
     let drain = Drain::default();
     let metrics = Arc::new(Metrics::new());
     metrics.register(|all| all.register_collector(Box::new(RegistryMetrics(registry.clone()))));
+    let limits = Limits::open(config, registry, runtime.handle().clone());
+    let limits = Arc::new(runtime.block_on(limits)?);
+    metrics.register(|all| all.register_collector(Box::new(LimitMetrics(Arc::clone(&limits)))));
     let _entered = runtime.enter();
     let control = control::bind(installation.folder())?;
     runtime.spawn(control::serve(control, registry.clone()));
     let collected = registry.clone();
     let interval = config.gc.interval;
     runtime.spawn(async move { collected.collect_forever(interval).await });
+    let sealed = registry.clone();
+    runtime.spawn(async move { sealed.seal_forever().await });
     let watching = registry.clone();
     runtime.spawn(async move { watching.watch_for_accounts().await });
     let used = registry.clone();
     runtime.spawn(async move { used.keep_uses_forever().await });
     let alive = registry.clone();
     runtime.spawn(async move { alive.beat_forever(env!("CARGO_PKG_VERSION")).await });
-    actix_rt::System::new().block_on(listen(config, access, registry, drain, metrics))
+    actix_rt::System::new().block_on(listen(config, access, registry, drain, metrics, limits))
 }
 
 async fn listen(
@@ -136,6 +143,7 @@ async fn listen(
     registry: &Registry,
     drain: Drain,
     metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
 ) -> anyhow::Result<()> {
     let listener = Listener::bind(&config.server)?;
     let own_metrics = match &config.server.metrics_listen {
@@ -160,8 +168,18 @@ async fn listen(
         trusted_proxies: config.server.trusted_proxies.clone(),
         service: registry.service().to_owned(),
     };
-    let v2 = web::Data::new(V2::new(registry.clone(), place.clone(), drain.clone()));
-    let (tokens, place) = (web::Data::new(registry.clone()), web::Data::new(place));
+    let v2 = V2::new(
+        registry.clone(),
+        place.clone(),
+        drain.clone(),
+        Arc::clone(&limits),
+    );
+    let doors = Doors {
+        registry: registry.clone(),
+        place,
+        limits,
+    };
+    let (v2, doors) = (web::Data::new(v2), web::Data::new(doors));
     let options = EdgeOptions {
         metrics: Arc::clone(&metrics),
         drain: drain.clone(),
@@ -180,9 +198,9 @@ async fn listen(
                     health.clone(),
                     own_metrics.then(|| Arc::clone(&metrics)),
                 ))
-                .app_data(tokens.clone())
-                .app_data(place.clone())
+                .app_data(doors.clone())
                 .configure(auth::token::configure)
+                .configure(api::configure)
                 .app_data(v2.clone())
                 .default_service(web::to(v2::handle))
                 .wrap(Edge::new(options.clone()))

@@ -85,6 +85,8 @@ impl Telemetry {
 fn provider(endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
     let endpoint = endpoint.trim_end_matches('/');
     let endpoint = endpoint.strip_suffix("/v1/traces").unwrap_or(endpoint);
+    // What sends them takes the process's provider of cryptography, and there is none by itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)

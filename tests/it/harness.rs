@@ -92,6 +92,7 @@ impl Builder {
             .data
             .clone()
             .unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
+        use_ring();
         let mut client = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -431,6 +432,11 @@ impl Drop for TestServer {
             let _ = writeln!(io::stderr(), "the server wrote:\n{}", process.output.text());
         }
     }
+}
+
+/// Without a provider of the process, reqwest makes no client.
+pub(crate) fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// The texts of a JSON list.

@@ -7,7 +7,7 @@ use reqwest::Client;
 use tempfile::TempDir;
 
 use crate::{
-    harness::{IMAGE, INDEX, Image, TestServer, image, index, sha256},
+    harness::{IMAGE, INDEX, Image, TestServer, image, index, sha256, use_ring},
     relocation::places::{database, new_bucket, reached, settings},
 };
 
@@ -19,6 +19,7 @@ pub(crate) struct Pusher {
 
 impl Pusher {
     pub(crate) fn to(registry: &Distribution) -> Self {
+        use_ring();
         Self {
             client: Client::builder().no_proxy().build().unwrap(),
             url: registry.url(),

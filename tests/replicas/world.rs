@@ -239,6 +239,8 @@ impl World {
 }
 
 fn client() -> Client {
+    // Without a provider of the process, reqwest makes no client.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

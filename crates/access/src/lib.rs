@@ -15,7 +15,7 @@ mod verbs;
 pub use address::{AddressBlock, AddressBlocks, AddressError};
 pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
 pub use group::{GroupNameError, RobotHandle, TeamHandle, TeamRole};
-pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns};
+pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns, stars_match};
 pub use principal::{
     Caller, Credential, CredentialId, Handle, HandleError, Origin, Principal, PrincipalId,
 };

@@ -152,27 +152,33 @@ const LENGTH: usize = 128;
 impl TagPattern {
     /// Whether `tag` is one of them.
     pub fn matches(&self, tag: &Tag) -> bool {
-        let mut parts = self.0.split('*');
-        let mut rest = tag.as_str();
-        let (Some(first), last) = (parts.next(), parts.next_back()) else {
-            return false;
-        };
-        let Some(last) = last else {
-            return rest == first;
-        };
-        let Some(behind) = rest.strip_prefix(first) else {
-            return false;
-        };
-        rest = behind;
-        // Each part as early as it can stand leaves most for those behind it.
-        for part in parts {
-            let Some(at) = rest.find(part) else {
-                return false;
-            };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
+        stars_match(&self.0, tag.as_str())
     }
+}
+
+/// Whether `text` is `pattern`, in which each `*` stands for any run of characters, also none. It takes as long as both
+/// are long for each star.
+pub fn stars_match(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let mut rest = text;
+    let (Some(first), last) = (parts.next(), parts.next_back()) else {
+        return false;
+    };
+    let Some(last) = last else {
+        return rest == first;
+    };
+    let Some(behind) = rest.strip_prefix(first) else {
+        return false;
+    };
+    rest = behind;
+    // Each part as early as it can stand leaves most for those behind it.
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 impl FromStr for TagPattern {

@@ -40,7 +40,10 @@ pub use accounts::{
     StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
-pub use audit::{Deed, action};
+pub use audit::{
+    AuditCheckpoint, AuditFilter, AuditRow, AuditState, Deed, Link, Month, MonthError, RemovedRows,
+    SealedBatch, Unsigned, action,
+};
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;

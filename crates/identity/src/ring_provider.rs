@@ -1,17 +1,23 @@
-//! What `jsonwebtoken` computes with: Ed25519 of ring, which TLS uses too. Every other algorithm is an error.
+//! What `jsonwebtoken` computes with: ring, which TLS uses too. It signs with Ed25519 only; tokens of others it also
+//! verifies with RSA and ECDSA. Every other algorithm is an error, and so is a key of another kind than the algorithm's.
 
 use std::sync::Once;
 
 use jsonwebtoken::{
-    Algorithm, AlgorithmFamily, DecodingKey, EncodingKey,
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
-    errors::{ErrorKind, Result},
+    errors::{Error, ErrorKind, Result},
     jwk::{EllipticCurve, ThumbprintHash},
     signature::{Error as SignatureError, Signer, Verifier},
 };
 use ring::{
     digest,
-    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
+    signature::{
+        ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+        RSA_PSS_2048_8192_SHA256, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey,
+        VerificationAlgorithm,
+    },
 };
 
 /// Makes this the provider of the process. Everything here that signs or verifies has called it before.
@@ -49,23 +55,51 @@ impl JwtSigner for Ed25519Signer {
     }
 }
 
-struct Ed25519Verifier(UnparsedPublicKey<Vec<u8>>);
+/// An Ed25519 key, or a point of a curve.
+struct KeyVerifier {
+    algorithm: Algorithm,
+    key: UnparsedPublicKey<Vec<u8>>,
+}
 
-impl Verifier<Vec<u8>> for Ed25519Verifier {
+impl Verifier<Vec<u8>> for KeyVerifier {
     fn verify(
         &self,
         message: &[u8],
         signature: &Vec<u8>,
     ) -> std::result::Result<(), SignatureError> {
-        self.0
+        self.key
             .verify(message, signature)
             .map_err(|_| SignatureError::new())
     }
 }
 
-impl JwtVerifier for Ed25519Verifier {
+impl JwtVerifier for KeyVerifier {
     fn algorithm(&self) -> Algorithm {
-        Algorithm::EdDSA
+        self.algorithm
+    }
+}
+
+struct RsaVerifier {
+    algorithm: Algorithm,
+    parameters: &'static RsaParameters,
+    key: RsaPublicKeyComponents<Vec<u8>>,
+}
+
+impl Verifier<Vec<u8>> for RsaVerifier {
+    fn verify(
+        &self,
+        message: &[u8],
+        signature: &Vec<u8>,
+    ) -> std::result::Result<(), SignatureError> {
+        self.key
+            .verify(self.parameters, message, signature)
+            .map_err(|_| SignatureError::new())
+    }
+}
+
+impl JwtVerifier for RsaVerifier {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 }
 
@@ -79,14 +113,43 @@ fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>
 }
 
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
-    match (algorithm, key.family()) {
-        (Algorithm::EdDSA, AlgorithmFamily::Ed) => {
-            let public_key = key.try_get_as_bytes()?.to_vec();
-            let key = UnparsedPublicKey::new(&ED25519, public_key);
-            Ok(Box::new(Ed25519Verifier(key)))
-        }
-        _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
-    }
+    let how: &'static dyn VerificationAlgorithm = match (algorithm, key.family()) {
+        (Algorithm::EdDSA, AlgorithmFamily::Ed) => &ED25519,
+        (Algorithm::ES256, AlgorithmFamily::Ec) => &ECDSA_P256_SHA256_FIXED,
+        (Algorithm::ES384, AlgorithmFamily::Ec) => &ECDSA_P384_SHA384_FIXED,
+        (_, AlgorithmFamily::Rsa) => return rsa_verifier(*algorithm, key),
+        _ => return Err(unsupported()),
+    };
+    Ok(Box::new(KeyVerifier {
+        algorithm: *algorithm,
+        key: UnparsedPublicKey::new(how, key.try_get_as_bytes()?.to_vec()),
+    }))
+}
+
+fn rsa_verifier(algorithm: Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+    let parameters = match algorithm {
+        Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        _ => return Err(unsupported()),
+    };
+    let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() else {
+        return Err(ErrorKind::InvalidKeyFormat.into());
+    };
+    let key = RsaPublicKeyComponents {
+        n: n.clone(),
+        e: e.clone(),
+    };
+    Ok(Box::new(RsaVerifier {
+        algorithm,
+        parameters,
+        key,
+    }))
+}
+
+fn unsupported() -> Error {
+    ErrorKind::UnsupportedAlgorithm.into()
 }
 
 fn key_pair(pkcs8: &[u8]) -> Result<Ed25519KeyPair> {
@@ -118,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ed25519_signs_and_verifies() {
+    fn only_ed25519_signs() {
         install();
         install();
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();

@@ -11,6 +11,7 @@ mod robots;
 mod sign_in;
 mod signing;
 mod tenancy;
+mod time;
 mod tokens;
 mod users;
 mod uses;
@@ -30,6 +31,7 @@ use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
+pub use failures::network;
 pub use groups::{
     MemberReport, OrganisationReport, Page, PageRequest, TeamMemberReport, TeamReport,
 };
@@ -37,11 +39,12 @@ pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
 pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
+pub(crate) use signing::opened;
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
 pub use tokens::{RotateRequest, TokenReport, TokenRequest};
-pub use users::{UserChange, UserReport};
+pub use users::{AccountReport, UserChange, UserReport};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]

@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod audit;
 mod backup;
 mod blobs;
 mod collect;
@@ -30,11 +31,16 @@ pub use access::{
     Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport, GrantRequest,
-    GroupsCommand, GroupsReport, HasRobots, IssuedToken, MemberReport, NamespaceReport,
-    NamespaceSettings, OrganisationReport, Page, PageRequest, RobotReport, RotateRequest, Shown,
-    SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport, TokenRequest,
-    UserChange, UserReport, is_namespace,
+    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
+    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, MemberReport,
+    NamespaceReport, NamespaceSettings, OrganisationReport, Page, PageRequest, RobotReport,
+    RotateRequest, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
+    TokenRequest, UserChange, UserReport, is_namespace, network,
+};
+pub use audit::{
+    AuditCheck, AuditCommand, AuditCursor, AuditFault, AuditFinding, AuditLineError, AuditPage,
+    AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
+    VerifyReport, check_exported,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
@@ -43,7 +49,8 @@ pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
-    Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
+    AuditFilter, AuditRow, Explanation, Keeper, Month, Precondition, ReferrerFilter, ReferrersPage,
+    StoredBlob, StoredManifest,
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,

@@ -20,9 +20,10 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Place, shown};
+use super::{Doors, shown};
 use crate::{
     edge::set_route,
+    limits::Limited,
     v2::{
         body::{Body, content_length},
         query::Query,
@@ -66,7 +67,7 @@ struct Refused {
     retry_after: Option<u64>,
 }
 
-/// Adds the token service.
+/// Adds the token service, which finds [`Doors`] in the application's data.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.route("/auth/token", web::get().to(get_token))
         .route("/auth/token", web::post().to(post_token))
@@ -92,14 +93,11 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         (status = 429, description = "too many sign in at once", body = ErrorEnvelope),
     )
 )]
-pub(crate) async fn get_token(
-    request: HttpRequest,
-    registry: web::Data<Registry>,
-    place: web::Data<Place>,
-) -> HttpResponse {
+pub(crate) async fn get_token(request: HttpRequest, service: web::Data<Doors>) -> HttpResponse {
     set_route("/auth/token");
     let query = Query::parse(request.query_string());
     let issue = async {
+        service.admit(&request).await?;
         let shown = match shown(&request) {
             Shown::Bearer(_) => Shown::Unreadable,
             shown => shown,
@@ -107,8 +105,8 @@ pub(crate) async fn get_token(
         let client = query.get("client_id").unwrap_or("docker");
         let offline = (query.get("offline_token") == Some("true")).then_some(client);
         let scopes = scopes(query.all("scope"))?;
-        let who = (shown, place.origin_of(&request));
-        sign_in_and_issue(&registry, who, &scopes, offline).await
+        let who = (shown, service.place.origin_of(&request));
+        service.sign_in_and_issue(who, &scopes, offline).await
     };
     match issue.await {
         Ok(issued) => answer(&issued, false),
@@ -137,12 +135,15 @@ pub(crate) async fn get_token(
 pub(crate) async fn post_token(
     request: HttpRequest,
     payload: web::Payload,
-    registry: web::Data<Registry>,
-    place: web::Data<Place>,
+    service: web::Data<Doors>,
 ) -> HttpResponse {
     set_route("/auth/token");
     let issue = async {
         let mut body = Body::new(payload);
+        if let Err(limited) = service.admit(&request).await {
+            body.drain().await;
+            return Err(limited.into());
+        }
         let body = body.read_whole(content_length(&request), FORM).await;
         let body = body.map_err(|refusal| Refused::form(&refusal))?;
         let form = str::from_utf8(&body).map_err(|_| Refused::malformed("this is not a form"))?;
@@ -159,20 +160,22 @@ pub(crate) async fn post_token(
                     return Err(Refused::malformed("username and password are needed"));
                 };
                 let user = user.to_owned();
-                let who = (Shown::Password { user, secret }, place.origin_of(&request));
+                let origin = service.place.origin_of(&request);
+                let who = (Shown::Password { user, secret }, origin);
                 let offline = (form.get("access_type") == Some("offline")).then_some(client);
-                sign_in_and_issue(&registry, who, &scopes, offline).await
+                service.sign_in_and_issue(who, &scopes, offline).await
             }
             Some("refresh_token") => {
                 let refresh = secret("refresh_token")
                     .ok_or_else(|| Refused::malformed("refresh_token is needed"))?;
-                let again = registry.sign_in_again(&refresh).await;
+                let again = service.registry.sign_in_again(&refresh).await;
                 let principal = again.map_err(|error| Refused::credentials(&error))?;
                 let caller = Caller {
                     principal,
-                    origin: place.origin_of(&request),
+                    origin: service.place.origin_of(&request),
                 };
-                let issued = issue(&registry, &caller, &scopes, None).await;
+                service.limits.principal(&caller).await?;
+                let issued = issue(&service.registry, &caller, &scopes, None).await;
                 issued.map_err(|error| Refused::registry(&error))
             }
             _ => Err(Refused {
@@ -200,9 +203,12 @@ pub(crate) async fn post_token(
         (status = 200, description = "a JSON Web Key Set", body = serde_json::Value),
     )
 )]
-pub(crate) async fn get_keys(registry: web::Data<Registry>) -> HttpResponse {
+pub(crate) async fn get_keys(request: HttpRequest, service: web::Data<Doors>) -> HttpResponse {
     set_route("/.well-known/jwks.json");
-    match registry.key_set().await {
+    if let Err(limited) = service.admit(&request).await {
+        return Refused::from(limited).answer();
+    }
+    match service.registry.key_set().await {
         Ok(keys) => HttpResponse::Ok()
             .insert_header((CACHE_CONTROL, "public, max-age=300"))
             .json(keys),
@@ -210,23 +216,32 @@ pub(crate) async fn get_keys(registry: web::Data<Registry>) -> HttpResponse {
     }
 }
 
-/// Who shows something, and a token for them.
-async fn sign_in_and_issue(
-    registry: &Registry,
-    (shown, origin): (Shown, Origin),
-    scopes: &[RequestedScope],
-    offline: Option<&str>,
-) -> Result<IssuedToken, Refused> {
-    let signed_in = registry.sign_in(shown.clone(), &origin).await;
-    let principal = signed_in.map_err(|error| Refused::credentials(&error))?;
-    let caller = Caller { principal, origin };
-    let issued = issue(registry, &caller, scopes, offline).await;
-    issued.map_err(|error| {
-        if matches!(&error, RegistryError::Denied(denial) if denial.reason == Reason::Ended) {
-            registry.forget(shown);
-        }
-        Refused::registry(&error)
-    })
+impl Doors {
+    /// Counts a request for where it comes from.
+    async fn admit(&self, request: &HttpRequest) -> Result<(), Limited> {
+        self.limits.address(|| self.place.client(request)).await
+    }
+
+    /// Who shows something, and a token for them.
+    async fn sign_in_and_issue(
+        &self,
+        (shown, origin): (Shown, Origin),
+        scopes: &[RequestedScope],
+        offline: Option<&str>,
+    ) -> Result<IssuedToken, Refused> {
+        let registry = &self.registry;
+        let signed_in = registry.sign_in(shown.clone(), &origin).await;
+        let principal = signed_in.map_err(|error| Refused::credentials(&error))?;
+        let caller = Caller { principal, origin };
+        self.limits.principal(&caller).await?;
+        let issued = issue(registry, &caller, scopes, offline).await;
+        issued.map_err(|error| {
+            if matches!(&error, RegistryError::Denied(denial) if denial.reason == Reason::Ended) {
+                registry.forget(shown);
+            }
+            Refused::registry(&error)
+        })
+    }
 }
 
 async fn issue(
@@ -269,6 +284,18 @@ fn answer(issued: &IssuedToken, is_oauth: bool) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(answer)
+}
+
+impl From<Limited> for Refused {
+    fn from(limited: Limited) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "TOOMANYREQUESTS",
+            message: limited.to_string(),
+            error: Some("temporarily_unavailable"),
+            retry_after: Some(limited.retry_after()),
+        }
+    }
 }
 
 impl Refused {

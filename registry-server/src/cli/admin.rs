@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    ConfigArgs, OutputArgs,
+    AuditCommand, ConfigArgs, OutputArgs,
     groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
 };
 
@@ -37,6 +37,9 @@ pub enum AdminCommand {
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
+    /// The audit log: what happened, and the proof that nobody changed what is said of it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -54,7 +57,7 @@ pub struct PasswordArgs {
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
     /// The administrator's name.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "username", alias = "user", value_name = "NAME")]
     pub user: String,
     /// Where the password comes from.
     #[command(flatten)]

@@ -16,6 +16,7 @@ const ADDRESS: &str = "an address and a port such as \"127.0.0.1:5000\"";
 const DURATION: &str = "a duration such as \"30s\", \"24h\" or \"400d\"";
 const SIZE: &str = "a number of bytes such as 65536 or \"64KiB\"";
 const PATH: &str = "a path";
+const RATE: &str = "a number of requests in a second, minute or hour such as \"200/s\", \"5000/m\" or \"200/s burst 400\"";
 const ORIGIN: &str = "an origin such as \"https://s3.example.org\"";
 const SWITCH: &str = "true or false";
 
@@ -78,6 +79,9 @@ pub(super) const KEYS: &[Key] = &[
         "a number of bytes from \"8MiB\" to \"256MiB\"",
     ),
     key("auth.password_iterations", "a number from 1 to 16"),
+    key("limits.address", RATE),
+    key("limits.principal", RATE),
+    key("limits.namespace", RATE),
     key("policy.sparse", SWITCH),
     key("policy.delete", SWITCH),
     key("tags.history", DURATION),

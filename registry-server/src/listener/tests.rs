@@ -70,8 +70,14 @@ impl Running {
     }
 }
 
+/// Without a provider of the process, reqwest makes no client.
+fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 #[actix_web::test]
 async fn one_port_speaks_http1_and_http2() {
+    use_ring();
     let server = start(|_| {});
     let http1 = reqwest::Client::builder().http1_only().build().unwrap();
     let http2 = reqwest::Client::builder()
@@ -88,6 +94,7 @@ async fn one_port_speaks_http1_and_http2() {
 
 #[actix_web::test]
 async fn running_requests_finish_and_idle_connections_end_with_the_server() {
+    use_ring();
     let server = start(|_| {});
     let client = reqwest::Client::new();
     client.get(server.url("/hello")).send().await.unwrap();
@@ -102,6 +109,7 @@ async fn running_requests_finish_and_idle_connections_end_with_the_server() {
 
 #[actix_web::test]
 async fn the_end_does_not_wait_longer_than_it_was_told() {
+    use_ring();
     let server = start(|config| config.drain_timeout = Duration::from_millis(50));
     let request = actix_rt::spawn(reqwest::get(server.url("/slow")));
     sleep(Duration::from_millis(100)).await;

@@ -33,6 +33,8 @@ const ACCEPT_RANGES: HeaderValue = HeaderValue::from_static("bytes");
     responses(
         (status = 200, description = "it is here"),
         (status = 400, description = "no digest"),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown"),
     )
 )]
@@ -67,9 +69,11 @@ pub(crate) async fn head_blob(
     responses(
         (status = 200, description = "the bytes", content_type = "application/octet-stream"),
         (status = 206, description = "the bytes asked for"),
-        (status = 307, description = "the bytes are at `Location`, in the object store, for a moment"),
         (status = 304, description = "the client has it"),
+        (status = 307, description = "the bytes are at `Location`, in the object store, for a moment"),
         (status = 400, description = "no digest", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
         (status = 416, description = "no such bytes", body = ErrorEnvelope),
     )
@@ -142,6 +146,8 @@ fn sent_on(digest: &Digest, address: &str) -> HttpResponse {
     responses(
         (status = 202, description = "removed from the repository"),
         (status = 400, description = "no digest", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
         (status = 405, description = "a manifest refers to it, or deleting is switched off", body = ErrorEnvelope),
     )

@@ -27,6 +27,7 @@ const CATALOG_ROWS: u64 = 1000;
     tag = "registry",
     responses(
         (status = 200, description = "the distribution API is here"),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
     )
 )]
 pub(crate) async fn get_base(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
@@ -41,6 +42,7 @@ pub(crate) async fn get_base(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
     tag = "registry",
     responses(
         (status = 200, description = "extensions", body = Extensions),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
     )
 )]
 pub(crate) async fn get_extensions(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
@@ -76,6 +78,7 @@ fn extensions() -> HttpResponse {
     responses(
         (status = 200, description = "repositories in bytewise order; Link leads on", body = Catalog),
         (status = 400, description = "n is no page size", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
     )
 )]
 pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal> {
@@ -108,6 +111,8 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
     responses(
         (status = 200, description = "tags in ASCII order; Link leads on", body = Tags),
         (status = 400, description = "n is no page size", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
@@ -146,6 +151,8 @@ pub(crate) async fn get_tags(call: &Call<'_>, may: May<Reading>) -> Result<HttpR
     responses(
         (status = 200, description = "an OCI index of the manifests that have this subject; Link leads on", content_type = "application/vnd.oci.image.index.v1+json"),
         (status = 400, description = "no digest", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
     )
 )]
 pub(crate) async fn get_referrers(

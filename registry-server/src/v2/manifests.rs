@@ -39,6 +39,8 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
         (status = 200, description = "the manifest as it was pushed"),
         (status = 304, description = "the client has it"),
         (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
@@ -51,8 +53,13 @@ pub(crate) async fn get_manifest(
     let at = call.query.get("at");
     let manifest = match (unescape(reference).parse()?, at) {
         (Reference::Tag(tag), None) => {
-            let registry = call.registry();
-            registry.pull(&call.caller, repository, &tag).await?
+            let pulling = call.registry().pull(&call.caller, repository.clone(), &tag);
+            let pulled = pulling.await;
+            // Whether the caller is let in is known only now.
+            if !matches!(pulled, Err(RegistryError::Denied(_))) {
+                call.v2.limits.namespace(&repository).await?;
+            }
+            pulled?
         }
         (reference @ Reference::Digest(_), None) => {
             let may: May<Reading> = call.may(name).await?;
@@ -109,6 +116,8 @@ fn answer_manifest(call: &Call<'_>, manifest: &StoredManifest) -> HttpResponse {
     responses(
         (status = 201, description = "stored"),
         (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "refers to content that is not here", body = ErrorEnvelope),
         (status = 412, description = "the tag moved", body = ErrorEnvelope),
         (status = 413, description = "larger than 4 MiB", body = ErrorEnvelope),
@@ -189,6 +198,9 @@ pub(crate) async fn put_manifest(
     ),
     responses(
         (status = 202, description = "removed"),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
         (status = 405, description = "an index lists it, or deleting is switched off", body = ErrorEnvelope),
         (status = 412, description = "the tag moved", body = ErrorEnvelope),

@@ -14,6 +14,8 @@ mod route;
 pub(crate) mod schema;
 pub(crate) mod uploads;
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -31,6 +33,7 @@ use crate::{
     auth::{self, Challenge, Place},
     drain::Drain,
     edge::set_route,
+    limits::Limits,
 };
 
 /// `Docker-Content-Digest`
@@ -45,17 +48,19 @@ pub struct V2 {
     registry: Registry,
     place: Place,
     drain: Drain,
+    limits: Arc<Limits>,
     /// One permit a KiB of manifest under way.
     manifest_budget: Semaphore,
 }
 
 impl V2 {
     /// The API of one registry.
-    pub fn new(registry: Registry, place: Place, drain: Drain) -> Self {
+    pub fn new(registry: Registry, place: Place, drain: Drain, limits: Arc<Limits>) -> Self {
         Self {
             registry,
             place,
             drain,
+            limits,
             manifest_budget: Semaphore::new(MANIFEST_BUDGET),
         }
     }
@@ -79,9 +84,11 @@ pub async fn handle(
     let label = route.map_or("/v2/{unknown}", Route::label);
     set_route(label);
     let mut body = Body::new(payload);
-    let answer = match route {
-        Some(route) => dispatch(route, &request, &mut body, &v2).await,
-        None => Err(Refusal::NoEndpoint),
+    let admitted = v2.limits.address(|| v2.place.client(&request)).await;
+    let answer = match (admitted, route) {
+        (Ok(()), Some(route)) => dispatch(route, &request, &mut body, &v2).await,
+        (Ok(()), None) => Err(Refusal::NoEndpoint),
+        (Err(limited), _) => Err(limited.into()),
     };
     let mut answer = match answer {
         Ok(answer) => answer,
@@ -120,6 +127,7 @@ async fn dispatch(
         principal: signing_in.await?,
         origin,
     };
+    v2.limits.principal(&caller).await?;
     let method = request.method();
     if !route.methods().contains(method) {
         let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
@@ -181,7 +189,12 @@ impl Call<'_> {
     /// Leave for what the endpoint needs, in the repository of this name.
     async fn may<R: Right>(&self, name: &str) -> Result<May<R>, Refusal> {
         let repository: RepositoryName = name.parse()?;
-        Ok(self.registry().authorise(&self.caller, repository).await?)
+        let authorised = self
+            .registry()
+            .authorise(&self.caller, repository.clone())
+            .await?;
+        self.v2.limits.namespace(&repository).await?;
+        Ok(authorised)
     }
 
     /// A request header, if it is there and is text.
@@ -192,7 +205,7 @@ impl Call<'_> {
 
 /// Undoes percent-encoding in the last part of a path: some clients escape the colon of a digest. The parsers behind it
 /// are strict, so nothing is let in that could not be sent plainly.
-fn unescape(part: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn unescape(part: &str) -> std::borrow::Cow<'_, str> {
     if !part.contains('%') {
         return part.into();
     }

@@ -14,7 +14,7 @@ use granary_oci::{
 use granary_registry::{Asks, BodyError, Denial, Reason, RegistryError, Shown, SignInError};
 use serde_json::{Value, json};
 
-use crate::auth::Problem;
+use crate::{auth::Problem, limits::Limited};
 
 use super::{
     schema::{ErrorEntry, ErrorEnvelope},
@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     Draining,
     #[error("{0}")]
     SignIn(#[from] SignInError),
+    #[error(transparent)]
+    Limited(#[from] Limited),
 }
 
 /// One line of the table: everything the client sees.
@@ -209,6 +211,12 @@ impl Refusal {
                 }
                 SignInError::Registry(error) => registry_line(error, repository),
             },
+            Self::Limited(limited) => Line::new(
+                Status::TOO_MANY_REQUESTS,
+                Code::TooManyRequests,
+                json!({"limit": limited.by.word(), "rate": limited.rate.to_string()}),
+            )
+            .with(header::RETRY_AFTER, &limited.retry_after().to_string()),
             Self::Draining => {
                 Line::new(Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
                     .with(header::RETRY_AFTER, "5")

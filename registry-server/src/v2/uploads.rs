@@ -35,6 +35,8 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
         (status = 201, description = "the blob is stored"),
         (status = 202, description = "a session began"),
         (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 429, description = "too many open sessions", body = ErrorEnvelope),
         (status = 503, description = "no room, or about to stop", body = ErrorEnvelope),
     )
@@ -84,6 +86,8 @@ pub(crate) async fn post_upload(
     responses(
         (status = 202, description = "durable up to Range"),
         (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
         (status = 416, description = "does not begin where the session stands", body = ErrorEnvelope),
         (status = 429, description = "another request writes to the session", body = ErrorEnvelope),
@@ -115,6 +119,8 @@ pub(crate) async fn patch_upload(
     responses(
         (status = 201, description = "the blob is stored"),
         (status = 400, description = "malformed, or another digest", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
         (status = 416, description = "does not begin where the session stands", body = ErrorEnvelope),
         (status = 429, description = "another request writes to the session", body = ErrorEnvelope),
@@ -155,6 +161,9 @@ pub(crate) async fn put_upload(
     ),
     responses(
         (status = 204, description = "where the session stands, in Range"),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]
@@ -174,6 +183,9 @@ pub(crate) async fn get_upload(may: May<Pushing>, id: &str) -> Result<HttpRespon
     ),
     responses(
         (status = 204, description = "the session is gone"),
+        (status = 400, description = "malformed", body = ErrorEnvelope),
+        (status = 401, description = "not logged in, or no longer", body = ErrorEnvelope),
+        (status = 403, description = "not allowed to whoever asks", body = ErrorEnvelope),
         (status = 404, description = "unknown", body = ErrorEnvelope),
     )
 )]

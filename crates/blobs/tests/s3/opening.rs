@@ -75,6 +75,8 @@ async fn a_link_lets_anybody_read_until_it_expires() {
         writer.finish().await.unwrap();
         let link = store.link(&key, Duration::from_secs(60)).await.unwrap();
         let link = link.expect("a bucket gives links");
+        // Without a provider of the process, reqwest makes no client.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let found = reqwest::get(&link).await.unwrap();
         assert_eq!(found.status(), 200, "{}", bucket.maker);
         assert!(found.bytes().await.unwrap() == content);

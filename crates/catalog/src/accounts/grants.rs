@@ -160,12 +160,23 @@ impl Catalog {
         .await
     }
 
-    /// The grants in a namespace, oldest first.
-    pub async fn grants(&self, namespace: &str) -> Result<Vec<StoredGrant>, CatalogError> {
+    /// Up to `limit` grants in a namespace behind number `after`, oldest first.
+    pub async fn grants(
+        &self,
+        namespace: &str,
+        after: i64,
+        limit: u64,
+    ) -> Result<Vec<StoredGrant>, CatalogError> {
         let query = "SELECT g.id, p.name, g.pattern, CAST(g.actions AS bigint) AS actions, g.tags, g.expires_at FROM grants g \
                      JOIN namespaces n ON n.id = g.namespace_id JOIN principals p ON p.id = g.grantee_id \
-                     WHERE n.name = $1 ORDER BY g.id";
-        let rows: Vec<GrantRow> = self.reads.all(query, [namespace.into()]).await?;
+                     WHERE n.name = $1 AND g.id > $2 ORDER BY g.id LIMIT $3";
+        let rows: Vec<GrantRow> = self
+            .reads
+            .all(
+                query,
+                [namespace.into(), after.into(), sql::signed(limit).into()],
+            )
+            .await?;
         rows.into_iter()
             .map(|row| {
                 let verbs = i16::try_from(row.actions).ok().and_then(Verbs::from_bits);

@@ -289,18 +289,19 @@ impl Catalog {
         .await
     }
 
-    /// Up to `limit` organisations by name, bytewise behind `after`: those that `member` belongs to, or all.
+    /// Up to `limit` organisations by name, bytewise behind `after`, as `member` sees them: those that he belongs to, or all.
     pub async fn organisations(
         &self,
         member: Option<PrincipalId>,
+        all: bool,
         after: &str,
         limit: u64,
     ) -> Result<Vec<StoredOrganisation>, CatalogError> {
-        let condition = match member {
-            Some(_) => {
+        let condition = match all {
+            false => {
                 "AND EXISTS (SELECT 1 FROM memberships m WHERE m.member_id = $1 AND m.group_id = p.id)"
             }
-            None => "",
+            true => "",
         };
         let query =
             format!("{ORGANISATIONS} {condition} AND p.handle > $2 ORDER BY p.handle LIMIT $3");
@@ -389,11 +390,11 @@ impl Catalog {
         self.reads.all(query, values).await
     }
 
-    /// Whether there is a team of that name.
-    pub async fn has_team(&self, handle: &str) -> Result<bool, CatalogError> {
-        let query = "SELECT id FROM principals WHERE handle = $1 AND kind = 4 AND state <> 2";
-        let found: Option<Id> = self.reads.one(query, [handle.into()]).await?;
-        Ok(found.is_some())
+    /// The team of that name.
+    pub async fn team(&self, handle: &str) -> Result<Option<StoredTeam>, CatalogError> {
+        let query =
+            "SELECT name, created_at FROM principals WHERE handle = $1 AND kind = 4 AND state <> 2";
+        self.reads.one(query, [handle.into()]).await
     }
 }
 

@@ -148,11 +148,19 @@ impl Catalog {
         .await
     }
 
-    /// All users that were not removed, by their names.
-    pub async fn users(&self) -> Result<Vec<StoredUser>, CatalogError> {
+    /// Up to `limit` users that were not removed, whose names stand behind `after`, by their names.
+    pub async fn users(&self, after: &str, limit: u64) -> Result<Vec<StoredUser>, CatalogError> {
         let query = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, created_at FROM principals \
-                     WHERE kind = 1 AND state <> 2 ORDER BY name";
-        self.reads.all(query, []).await
+                     WHERE kind = 1 AND handle > $1 ORDER BY handle LIMIT $2";
+        let values = [after.into(), sql::signed(limit).into()];
+        self.reads.all(query, values).await
+    }
+
+    /// The user or robot of that number that was not removed.
+    pub async fn user(&self, id: PrincipalId) -> Result<Option<StoredUser>, CatalogError> {
+        let query = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, created_at FROM principals \
+                     WHERE id = $1 AND state <> 2";
+        self.reads.one(query, [id.0.into()]).await
     }
 
     /// Lets a user go or return. One who goes for good takes his robots with him.

@@ -69,6 +69,8 @@ pub mod action {
     pub const PUBLISHER_CHANGE: &str = "publisher.change";
     /// Signing keys were rotated or retired.
     pub const KEYS_CHANGE: &str = "keys.change";
+    /// Rows of this log were removed, after they were exported.
+    pub const AUDIT_REMOVE: &str = "audit.remove";
     /// Something was not allowed.
     pub const DENIED: &str = "access.deny";
 }

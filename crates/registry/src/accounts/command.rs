@@ -217,7 +217,7 @@ impl Registry {
                 Ok(AccountsReport::TokenCreated { id, token })
             }
             AccountsCommand::Users => Ok(AccountsReport::Users {
-                users: leave.users().await?,
+                users: leave.users("", u64::MAX).await?,
             }),
             AccountsCommand::ChangeUser { user, change } => {
                 leave.change_user(&user, change).await?;

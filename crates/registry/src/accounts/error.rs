@@ -1,5 +1,7 @@
 //! Why something about accounts was not done.
 
+use std::time::Duration;
+
 use granary_access::{GroupNameError, HandleError, Reason};
 use granary_identity::{PasswordRefused, PoolError};
 use granary_oci::RepositoryName;
@@ -18,6 +20,12 @@ pub enum AccountsError {
     /// The password is not good enough.
     #[error(transparent)]
     Password(#[from] PasswordRefused),
+    /// The password that was shown is another.
+    #[error("the current password is another")]
+    WrongPassword,
+    /// Too many wrong passwords, or too many people at once.
+    #[error("too many tries: try again in {} s", _0.as_secs() + 1)]
+    Later(Duration),
     /// There are accounts already.
     #[error("there are accounts already: an administrator makes further ones")]
     NotTheFirst,

@@ -117,8 +117,8 @@ fn whose(user: &str, from: Option<IpAddr>) -> [Whose; 2] {
     [Whose::Name(user.into(), from), Whose::Address(from)]
 }
 
-/// An address; of IPv6 the network of 64 bits that a household has.
-fn network(address: IpAddr) -> IpAddr {
+/// An address as requests are counted: of IPv6 the network of 64 bits that a household has.
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);

@@ -72,7 +72,9 @@ pub struct OrganisationReport {
     pub role: Option<Role>,
     /// From where its namespaces may be used, if not from everywhere.
     pub addresses: Option<AddressBlocks>,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
 }
 
@@ -92,7 +94,9 @@ impl From<StoredOrganisation> for OrganisationReport {
 pub struct TeamReport {
     /// Its name, with that of its organisation.
     pub team: String,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
 }
 
@@ -116,7 +120,9 @@ pub struct MemberReport {
     pub role: Role,
     /// Empty if somebody said so, else the issuer whose groups did.
     pub source: String,
-    /// Since when, in microseconds since 1970.
+    /// Since when.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub since: i64,
 }
 
@@ -143,7 +149,9 @@ pub struct TeamMemberReport {
     pub role: TeamRole,
     /// Empty if somebody said so, else the issuer whose groups did.
     pub source: String,
-    /// Since when, in microseconds since 1970.
+    /// Since when.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub since: i64,
 }
 
@@ -208,7 +216,7 @@ impl Leave<Installation> {
         let listing = self
             .parts()
             .catalog
-            .organisations(None, &page.after, size + 1);
+            .organisations(None, true, &page.after, size + 1);
         let key = |row: &StoredOrganisation| row.name.clone();
         Ok(Page::of(listing.await?, size, key, Into::into))
     }
@@ -224,17 +232,17 @@ impl Leave<Installation> {
 }
 
 impl Leave<OwnAccount> {
-    /// The organisations that one belongs to, by their names. One that is not open to the address at hand looks as if it were
+    /// The organisations that one belongs to, by their names; all of them for who administers the installation. One that is not open to the address at hand looks as if it were
     /// not there.
     pub async fn organisations(
         &self,
         page: PageRequest,
     ) -> Result<Page<OrganisationReport>, AccountsError> {
         let (size, own) = (page.size(), self.own_id()?);
-        let listing = self
-            .parts()
-            .catalog
-            .organisations(Some(own), &page.after, size + 1);
+        let catalog = &self.parts().catalog;
+        let own_row = catalog.user(own).await?;
+        let all = own_row.is_some_and(|user| user.is_administrator);
+        let listing = catalog.organisations(Some(own), all, &page.after, size + 1);
         let key = |row: &StoredOrganisation| row.name.clone();
         let mut page: Page<OrganisationReport> = Page::of(listing.await?, size, key, Into::into);
         let address = self.authority().asker.origin.address;
@@ -288,7 +296,7 @@ impl<S> Leave<S> {
         Ok(listing.await?)
     }
 
-    fn team(&self, name: &str) -> Result<TeamHandle, AccountsError> {
+    fn handle_of(&self, name: &str) -> Result<TeamHandle, AccountsError> {
         Ok(TeamHandle::of(self.of(), name)?)
     }
 }
@@ -321,17 +329,22 @@ impl Leave<OrganisationMember> {
         Ok(Page::of(listing.await?, size, key, Into::into))
     }
 
+    /// Its team of that name.
+    pub async fn team(&self, name: &str) -> Result<TeamReport, AccountsError> {
+        let team = self.handle_of(name)?;
+        let found = self.parts().catalog.team(team.as_str()).await?;
+        let found = found.ok_or_else(|| AccountsError::NoSuch(team.to_string()))?;
+        Ok(found.into())
+    }
+
     /// The members of its team of that name, by their names.
     pub async fn team_members(
         &self,
         team: &str,
         page: PageRequest,
     ) -> Result<Page<TeamMemberReport>, AccountsError> {
-        let team = self.team(team)?;
-        if !self.parts().catalog.has_team(team.as_str()).await? {
-            return Err(AccountsError::NoSuch(team.to_string()));
-        }
-        let rows = self.rows_of_members(team.as_str(), &page).await?;
+        let team = self.team(team).await?.team;
+        let rows = self.rows_of_members(&team, &page).await?;
         Ok(Page::of(rows, page.size(), place, Into::into))
     }
 }
@@ -357,7 +370,7 @@ impl Leave<OrganisationAdmin> {
 
     /// Makes a team, and says its whole name.
     pub async fn create_team(&self, name: &str) -> Result<String, AccountsError> {
-        let team = self.team(name)?;
+        let team = self.handle_of(name)?;
         let catalog = &self.parts().catalog;
         settled(catalog.create_team(self.authority(), team.clone()).await?)?;
         Ok(team.to_string())
@@ -365,7 +378,7 @@ impl Leave<OrganisationAdmin> {
 
     /// Removes a team, and what it was granted.
     pub async fn remove_team(&self, name: &str) -> Result<(), AccountsError> {
-        let team = self.team(name)?;
+        let team = self.handle_of(name)?;
         let catalog = &self.parts().catalog;
         settled(catalog.remove_team(self.authority(), team).await?)
     }

@@ -22,7 +22,9 @@ pub struct RobotReport {
     pub role: Option<Role>,
     /// From where it may be used, if not from everywhere.
     pub addresses: Option<AddressBlocks>,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
 }
 

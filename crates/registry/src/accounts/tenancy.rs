@@ -55,8 +55,8 @@ pub struct GrantRequest {
 }
 
 /// What is to be changed of a namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct NamespaceSettings {
     /// Another owner.
     pub owner: Option<String>,
@@ -88,7 +88,9 @@ pub struct GrantReport {
     pub repositories: String,
     /// On which tags; all if nothing is said.
     pub tags: TagPatterns,
-    /// Until when, in microseconds since 1970.
+    /// Until when.
+    #[serde(serialize_with = "super::time::optional::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ends_at: Option<i64>,
 }
 
@@ -133,9 +135,9 @@ impl NamespaceReport {
 }
 
 impl Leave<NamespaceAdmin> {
-    /// The grants in the namespace, in the order in which they were made.
-    pub async fn grants(&self) -> Result<Vec<GrantReport>, AccountsError> {
-        let grants = self.parts().catalog.grants(self.of()).await?;
+    /// Up to `limit` grants in the namespace behind the one of number `after`, in the order in which they were made.
+    pub async fn grants(&self, after: i64, limit: u64) -> Result<Vec<GrantReport>, AccountsError> {
+        let grants = self.parts().catalog.grants(self.of(), after, limit).await?;
         Ok(grants.into_iter().map(GrantReport::from).collect())
     }
 
@@ -285,7 +287,7 @@ impl Registry {
             }
             TenancyCommand::Grants { namespace } => {
                 let leave = self.operators_leave::<NamespaceAdmin>(namespace);
-                let grants = leave.grants().await?;
+                let grants = leave.grants(0, u64::MAX).await?;
                 Ok(AccountsReport::Grants { grants })
             }
             TenancyCommand::RemoveGrant { id } => {

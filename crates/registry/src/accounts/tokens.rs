@@ -25,15 +25,21 @@ pub struct TokenReport {
     pub hint: String,
     /// What it caps.
     pub scopes: Scopes,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
     /// When it ends.
+    #[serde(serialize_with = "super::time::optional::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<i64>,
     /// From where it may be used, if not from everywhere.
     pub addresses: Option<AddressBlocks>,
     /// The number of its successor, if it was rotated.
     pub replaced_by: Option<i64>,
     /// When it was used last. That is written down once a minute.
+    #[serde(serialize_with = "super::time::optional::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<i64>,
     /// From where it was used last.
     pub last_used_from: Option<String>,
@@ -187,6 +193,12 @@ impl Leave<Installation> {
     /// Ends a token, and what was logged in by it.
     pub async fn revoke_token(&self, id: i64) -> Result<(), AccountsError> {
         self.revoke(None, id).await
+    }
+
+    /// The same, if it is a token of that user.
+    pub async fn revoke_token_of(&self, user: &str, id: i64) -> Result<(), AccountsError> {
+        let (owner, _) = self.registry.bearer(user).await?;
+        self.revoke(Some(owner), id).await
     }
 }
 

@@ -1,13 +1,13 @@
 //! Users, as who administers the installation sees them.
 
-use granary_access::{Handle, PrincipalId};
+use granary_access::{Handle, Principal, PrincipalId, Reason, Scopes};
 use granary_catalog::{Departed, Departure, NewUser, PrincipalKind};
 use granary_identity::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AccountsError;
-use crate::{Installation, Leave, Registry, leave::done};
+use super::{AccountsError, Shown, SignInError};
+use crate::{Installation, Leave, OwnAccount, Registry, leave::done};
 
 /// How a user goes or returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -30,14 +30,16 @@ pub struct UserReport {
     pub active: bool,
     /// Whether it administers the installation.
     pub administrator: bool,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made.
+    #[serde(serialize_with = "super::time::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
 }
 
 impl Leave<Installation> {
-    /// All users, by their names.
-    pub async fn users(&self) -> Result<Vec<UserReport>, AccountsError> {
-        let users = self.parts().catalog.users().await?;
+    /// Up to `limit` users whose names stand behind `after`, by their names.
+    pub async fn users(&self, after: &str, limit: u64) -> Result<Vec<UserReport>, AccountsError> {
+        let users = self.parts().catalog.users(after, limit).await?;
         let users = users.into_iter().map(|user| UserReport {
             user: user.name,
             active: user.is_active,
@@ -92,6 +94,61 @@ impl Leave<Installation> {
             }
             Departed::LastOwner(organisation) => Err(AccountsError::LastOwner(organisation)),
         }
+    }
+}
+
+/// One's own account, for people and programs.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AccountReport {
+    /// The user's name.
+    pub user: String,
+    /// Whether it administers the installation.
+    pub administrator: bool,
+    /// What the credentials at hand cap; nothing if it is not said.
+    pub scopes: Scopes,
+}
+
+impl Leave<OwnAccount> {
+    /// Who one is.
+    pub async fn account(&self) -> Result<AccountReport, AccountsError> {
+        let id = self.own_id()?;
+        let user = self.parts().catalog.user(id).await?;
+        let user = user.ok_or(AccountsError::Denied(Reason::Ended))?;
+        Ok(AccountReport {
+            user: user.name,
+            administrator: user.is_administrator,
+            scopes: match self.principal() {
+                Principal::Known { credential, .. } => credential.scopes.clone(),
+                _ => Scopes::unlimited(),
+            },
+        })
+    }
+
+    /// Changes one's own password, by the one that counts now. A robot has none.
+    pub async fn change_password(&self, current: Secret, new: Secret) -> Result<(), AccountsError> {
+        let caller = self.authority().caller();
+        let (id, name) = (self.own_id()?, caller.principal.name());
+        let is_password = granary_identity::token_kind(current.expose()).is_none();
+        let shown = Shown::Password {
+            user: name.to_owned(),
+            secret: current,
+        };
+        let proved = self.registry.sign_in(shown, &caller.origin).await;
+        match proved {
+            Ok(Principal::Known { id: who, .. }) if who == id && is_password => {}
+            Ok(_) | Err(SignInError::Wrong) => return Err(AccountsError::WrongPassword),
+            Err(SignInError::Registry(error)) => return Err(error.into()),
+            Err(SignInError::Waits { retry_after } | SignInError::Busy { retry_after }) => {
+                return Err(AccountsError::Later(retry_after));
+            }
+        }
+        let phc = self.registry.hashed(name, new).await?;
+        done(
+            self.parts()
+                .catalog
+                .set_password(self.authority(), id, phc)
+                .await?,
+        )
     }
 }
 

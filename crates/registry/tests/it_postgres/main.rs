@@ -3,6 +3,9 @@
 
 #[path = "../it/accounts.rs"]
 mod accounts;
+#[path = "../it/audit/mod.rs"]
+mod audit;
+mod audit_months;
 #[path = "../it/bucket.rs"]
 mod bucket;
 #[path = "../it/cache.rs"]

@@ -1,0 +1,263 @@
+//! `/api/v1`: accounts, organisations, rights and settings, for people's tools and the client commands.
+//!
+//! A handler takes the leave it needs as an argument ([`Permitted`], [`PermittedJson`]), which asks the one decision function; it
+//! calls one use case and renders what comes back. Every answer is one of two envelopes (see [`schema`]).
+
+mod account;
+mod grants;
+mod namespaces;
+mod organisations;
+mod permitted;
+mod refusal;
+mod repositories;
+mod robots;
+pub(crate) mod schema;
+mod teams;
+mod users;
+
+use actix_web::{
+    FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route,
+    dev::Service as _,
+    guard,
+    http::{StatusCode, header::CACHE_CONTROL},
+    web,
+};
+use granary_registry::{Caller, Principal};
+use serde::Serialize;
+use utoipa::OpenApi;
+
+use self::{
+    permitted::{Permitted, PermittedJson, Signed, SignedJson},
+    refusal::ApiRefusal,
+    schema::{Done, Listed},
+};
+use crate::{
+    auth::{self, Doors},
+    edge::set_route,
+};
+
+/// The operations, for the document.
+#[derive(OpenApi)]
+#[openapi(paths(
+    account::get_me,
+    account::put_password,
+    account::get_tokens,
+    account::post_token,
+    account::rotate_token,
+    account::delete_token,
+    users::get_users,
+    users::post_user,
+    users::patch_user,
+    users::delete_user,
+    users::put_password,
+    users::get_tokens,
+    users::post_token,
+    users::delete_token,
+    namespaces::get_namespace,
+    namespaces::patch_namespace,
+    namespaces::get_grants,
+    grants::post_grant,
+    grants::delete_grant,
+    organisations::get_organisations,
+    organisations::post_organisation,
+    organisations::get_organisation,
+    organisations::patch_organisation,
+    organisations::delete_organisation,
+    organisations::get_members,
+    organisations::put_member,
+    organisations::delete_member,
+    teams::get_teams,
+    teams::post_team,
+    teams::get_team,
+    teams::delete_team,
+    teams::get_team_members,
+    teams::put_team_member,
+    teams::delete_team_member,
+    robots::get_robots,
+    robots::post_robot,
+    robots::delete_robot,
+    robots::get_robot_tokens,
+    robots::post_robot_token,
+    robots::delete_robot_token,
+    repositories::patch_repository,
+))]
+pub(crate) struct Document;
+
+/// Adds the API, which finds [`Doors`] in the application's data.
+pub(crate) fn configure(app: &mut web::ServiceConfig) {
+    // A query that cannot be read is refused as everything else is.
+    let queries = web::QueryConfig::default()
+        .error_handler(|error, _| ApiRefusal::Invalid(error.to_string()).into());
+    let scope = web::scope("/api/v1")
+        .app_data(queries)
+        .configure(account::configure)
+        .configure(users::configure)
+        .configure(organisations::configure)
+        .configure(teams::configure)
+        .configure(robots::configure)
+        .configure(namespaces::configure)
+        .configure(grants::configure)
+        .configure(repositories::configure)
+        .default_service(web::to(no_endpoint));
+    app.service(scope);
+}
+
+/// A method of a resource, and what answers it.
+struct Endpoint {
+    allow: &'static str,
+    route: Route,
+}
+
+/// GET, and HEAD beside it.
+fn get<F, Args>(handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let either = guard::Any(guard::Get()).or(guard::Head());
+    Endpoint {
+        allow: "GET, HEAD",
+        route: web::route().guard(either).to(handler),
+    }
+}
+
+/// Any other method.
+fn on<F, Args>(method: &'static str, route: Route, handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    Endpoint {
+        allow: method,
+        route: route.to(handler),
+    }
+}
+
+fn post<F, Args>(handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    on("POST", web::post(), handler)
+}
+
+fn put<F, Args>(handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    on("PUT", web::put(), handler)
+}
+
+fn patch<F, Args>(handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    on("PATCH", web::patch(), handler)
+}
+
+fn delete<F, Args>(handler: F) -> Endpoint
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    on("DELETE", web::delete(), handler)
+}
+
+/// Adds a resource below `/api/v1`: `route` is what metrics and logs call it, and its path unless `path` says more.
+fn at<const N: usize>(
+    scope: &mut web::ServiceConfig,
+    (route, path): (&'static str, &str),
+    endpoints: [Endpoint; N],
+) {
+    let allow = endpoints
+        .each_ref()
+        .map(|endpoint| endpoint.allow)
+        .join(", ");
+    let mut resource = web::resource(path);
+    for endpoint in endpoints {
+        resource = resource.route(endpoint.route);
+    }
+    let no_method = move |request: HttpRequest| {
+        let method = request.method().as_str().chars().take(40).collect();
+        let refusal = ApiRefusal::Method(method, allow.clone());
+        async { Err::<HttpResponse, _>(refusal) }
+    };
+    let resource = resource
+        .default_service(web::to(no_method))
+        .wrap_fn(move |request, service| {
+            set_route(route);
+            service.call(request)
+        });
+    scope.service(resource);
+}
+
+/// A resource whose route is its path.
+fn resource<const N: usize>(
+    scope: &mut web::ServiceConfig,
+    route: &'static str,
+    endpoints: [Endpoint; N],
+) {
+    let path = route.strip_prefix("/api/v1").unwrap_or(route);
+    at(scope, (route, path), endpoints);
+}
+
+async fn no_endpoint() -> Result<HttpResponse, ApiRefusal> {
+    Err(ApiRefusal::NoEndpoint)
+}
+
+impl Doors {
+    /// Who sends a request; nobody in particular is told to log in.
+    async fn caller(&self, request: &HttpRequest) -> Result<Caller, ApiRefusal> {
+        self.limits.address(|| self.place.client(request)).await?;
+        let origin = self.place.origin_of(request);
+        let principal = self.registry.sign_in(auth::shown(request), &origin).await?;
+        let caller = Caller { principal, origin };
+        self.limits.principal(&caller).await?;
+        match caller.principal {
+            Principal::Local => Err(ApiRefusal::NoAccounts),
+            Principal::Anonymous => Err(ApiRefusal::NoCredentials),
+            Principal::Known { .. } | Principal::Operator => Ok(caller),
+        }
+    }
+}
+
+/// What was asked for.
+fn ok(data: impl Serialize) -> HttpResponse {
+    answer(StatusCode::OK, data)
+}
+
+/// What was made.
+fn created(data: impl Serialize) -> HttpResponse {
+    answer(StatusCode::CREATED, data)
+}
+
+/// Nothing to say: it is done.
+fn no_content() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
+
+/// A page of a list; `next` is what asks for the one behind it.
+fn listed(data: impl Serialize, next: Option<String>) -> HttpResponse {
+    let listed = Listed {
+        ok: true,
+        data,
+        next,
+    };
+    HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(listed)
+}
+
+fn answer(status: StatusCode, data: impl Serialize) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(Done { ok: true, data })
+}

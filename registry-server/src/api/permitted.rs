@@ -1,0 +1,200 @@
+//! What handlers take: a caller who signed in, the leave that he has, and a body that is read only then. So nobody learns from
+//! an error in a body, or in a name, what only others may know.
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::CONTENT_TYPE, web};
+use futures_util::future::LocalBoxFuture;
+use granary_oci::RepositoryName;
+use granary_registry::{
+    AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, OrganisationAdmin,
+    OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError, RepositoryAdmin,
+    Sphere, TeamMaintainer,
+};
+use serde::de::DeserializeOwned;
+
+use super::refusal::ApiRefusal;
+use crate::{
+    auth::{self, Doors},
+    v2::{
+        body::{Body, content_length},
+        refusal::Refusal,
+    },
+};
+
+/// Most bytes of a body.
+const BODY: usize = 64 * 1024;
+
+/// What says in a path which one of its kind leave is asked for.
+pub(crate) trait InPath: Sphere {
+    /// Reads it.
+    fn named(request: &HttpRequest) -> Result<Self::Of, ApiRefusal>;
+}
+
+/// A part of the path.
+pub(crate) fn part(request: &HttpRequest, name: &str) -> String {
+    let text = request.match_info().get(name).unwrap_or_default();
+    crate::v2::unescape(text).into_owned()
+}
+
+/// A number in the path.
+pub(crate) fn number(request: &HttpRequest, name: &str) -> Result<i64, ApiRefusal> {
+    let text = part(request, name);
+    text.parse()
+        .map_err(|_| ApiRefusal::Invalid(format!("{name} is a number")))
+}
+
+impl InPath for OwnAccount {
+    fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
+        Ok(())
+    }
+}
+
+impl InPath for Installation {
+    fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
+        Ok(())
+    }
+}
+
+impl InPath for OrganisationMember {
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(part(request, "org"))
+    }
+}
+
+impl InPath for OrganisationAdmin {
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(part(request, "org"))
+    }
+}
+
+impl InPath for OrganisationOwner {
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(part(request, "org"))
+    }
+}
+
+impl InPath for TeamMaintainer {
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(format!(
+            "{}/{}",
+            part(request, "org"),
+            part(request, "team")
+        ))
+    }
+}
+
+impl InPath for NamespaceAdmin {
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(part(request, "namespace"))
+    }
+}
+
+impl InPath for RepositoryAdmin {
+    fn named(request: &HttpRequest) -> Result<RepositoryName, ApiRefusal> {
+        // A name that none can have is one of nothing.
+        let name = part(request, "name").parse();
+        name.map_err(|_| AccountsError::Denied(Reason::Missing).into())
+    }
+}
+
+/// Who signed in.
+pub(crate) struct Signed(pub(crate) Caller);
+
+/// Leave to look after an `S`, which the path names.
+pub(crate) struct Permitted<S>(pub(crate) Leave<S>);
+
+/// The same, and a body.
+pub(crate) struct PermittedJson<S, T>(pub(crate) Leave<S>, pub(crate) T);
+
+/// Who signed in, and a body.
+pub(crate) struct SignedJson<T>(pub(crate) Caller, pub(crate) T);
+
+fn api(request: &HttpRequest) -> Result<&web::Data<Doors>, ApiRefusal> {
+    let api = request.app_data::<web::Data<Doors>>();
+    api.ok_or_else(|| RegistryError::Internal("the API was not set up").into())
+}
+
+/// Leave, or why not.
+async fn leave<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal> {
+    let api = api(request)?;
+    let caller = api.caller(request).await?;
+    let asked = api.registry.ask_leave(&caller, S::named(request)?).await;
+    if !matches!(asked, Err(AccountsError::Denied(Reason::Ended))) {
+        return Ok(asked?);
+    }
+    // What was known of these credentials counts no longer, but the same password may have been set anew.
+    api.registry.forget(auth::shown(request));
+    let caller = api.caller(request).await?;
+    Ok(api.registry.ask_leave(&caller, S::named(request)?).await?)
+}
+
+async fn json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, ApiRefusal> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(ApiRefusal::MediaType);
+    }
+    let mut payload = payload;
+    let payload = web::Payload::from_request(request, &mut payload).await;
+    let payload = payload.map_err(|_| ApiRefusal::Slow)?;
+    let mut body = Body::new(payload);
+    let whole = body.read_whole(content_length(request), BODY).await;
+    let whole = whole.map_err(|refusal| match refusal {
+        Refusal::Registry(RegistryError::ManifestInvalid(_)) => ApiRefusal::TooLarge,
+        Refusal::Registry(RegistryError::Body(BodyError::Stalled | BodyError::Cut)) => {
+            ApiRefusal::Slow
+        }
+        _ => ApiRefusal::Slow,
+    })?;
+    serde_json::from_slice(&whole)
+        .map_err(|error| ApiRefusal::Invalid(format!("the body is not what is needed: {error}")))
+}
+
+impl FromRequest for Signed {
+    type Error = ApiRefusal;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiRefusal>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(api(&request)?.caller(&request).await?)) })
+    }
+}
+
+impl<S: InPath> FromRequest for Permitted<S> {
+    type Error = ApiRefusal;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiRefusal>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(leave(&request).await?)) })
+    }
+}
+
+impl<S: InPath, T: DeserializeOwned + 'static> FromRequest for PermittedJson<S, T> {
+    type Error = ApiRefusal;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiRefusal>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let leave = leave(&request).await?;
+            Ok(Self(leave, json(&request, payload).await?))
+        })
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for SignedJson<T> {
+    type Error = ApiRefusal;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiRefusal>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let caller = api(&request)?.caller(&request).await?;
+            Ok(Self(caller, json(&request, payload).await?))
+        })
+    }
+}

@@ -294,6 +294,17 @@ fn a_maintainer_looks_after_his_team_and_nothing_else() {
         assert_eq!(denied(other.await), Some(Reason::NotGranted));
         let admins = registry.ask_leave::<OrganisationAdmin>(&caller, "acme".to_owned());
         assert_eq!(denied(admins.await), Some(Reason::NotGranted));
+        // What is not there is that to everybody.
+        for (who, seen) in [
+            (&carol, Reason::Hidden),
+            (&alice(registry).await, Reason::Missing),
+        ] {
+            let caller = Caller::from(who);
+            let none = registry.ask_leave::<OrganisationAdmin>(&caller, "nil".to_owned());
+            assert_eq!(denied(none.await), Some(seen));
+            let none = registry.ask_leave::<TeamMaintainer>(&caller, "nil/core".to_owned());
+            assert_eq!(denied(none.await), Some(seen));
+        }
         let member = leave::<OrganisationMember>(registry, &carol, "acme".to_owned()).await;
         let members = member.team_members("core", page("", 10)).await.unwrap();
         let members: Vec<_> = members

@@ -19,8 +19,8 @@ pub const RELEASE: i64 = 5;
 /// account is not made beside one, and the releases since are too new for it to start on.
 pub const KNOWS_ACCOUNTS: i64 = 4;
 
-/// The first release whose processes know repositories that were removed, and quotas. One that does not would choke on the
-/// former and pass over the latter, so neither comes about beside one.
+/// The first release whose processes know repositories that were removed, quotas, and lists of addresses. One that does not
+/// would choke on the first and pass over the others, so none of them comes about beside one.
 pub const KNOWS_REMOVAL: i64 = 5;
 
 /// Applies every change in order.

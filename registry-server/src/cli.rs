@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod groups;
 
 use std::path::PathBuf;
 
@@ -12,10 +13,15 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 pub use admin::{
     AdminCommand, BootstrapArgs, CreateByArg, GrantAddArgs, GrantCommand, NamespaceArgs,
     NamespaceChangeArgs, PasswordArgs, RepositoryArgs, RepositoryCommand, SchemaCommand,
-    TokenCommand, TokenCreateArgs, TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand,
-    UserPasswordArgs, VisibilityArg, VisibilityArgs,
+    TokenCommand, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs, UserAddArgs, UserArgs,
+    UserCommand, UserPasswordArgs, VisibilityArg, VisibilityArgs,
 };
+
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
+pub use groups::{
+    AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
+    OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
+};
 
 /// An OCI registry: one binary for container images and every other kind of artifact.
 #[derive(Debug, Parser)]

@@ -11,6 +11,7 @@ mod connection;
 pub mod control;
 pub mod drain;
 pub mod edge;
+pub mod groups;
 pub mod health;
 pub mod installation;
 pub mod limits;

@@ -7,6 +7,7 @@ mod challenges;
 mod commands;
 mod endings;
 mod forgery;
+mod groups;
 mod others;
 mod scopes;
 mod secrets;

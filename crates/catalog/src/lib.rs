@@ -36,9 +36,11 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, KeyPurpose, KnownPassword,
-    KnownToken, NamespaceChange, NamespaceUsage, NewToken, NewUser, Office, RightsNow, StoredGrant,
-    StoredKey, StoredNamespace, StoredToken, StoredUser,
+    Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, Founded,
+    KeyPurpose, KnownPassword, KnownToken, NamespaceChange, NamespaceUsage, NewToken, NewUser,
+    Office, Outcome, PrincipalKind, Refusal, RightsNow, Rotation, StoredGrant, StoredKey,
+    StoredMember, StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken,
+    StoredUser, Use,
 };
 pub use adopt::FOREIGN;
 pub use audit::{

@@ -4,13 +4,17 @@ mod command;
 mod denials;
 mod error;
 mod failures;
+mod groups;
+mod groups_command;
 mod issue;
+mod robots;
 mod sign_in;
 mod signing;
 mod tenancy;
 mod time;
 mod tokens;
 mod users;
+mod uses;
 
 use std::{
     fmt, io,
@@ -22,19 +26,24 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys};
+use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses};
 use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
 pub use failures::network;
+pub use groups::{
+    MemberReport, OrganisationReport, Page, PageRequest, TeamMemberReport, TeamReport,
+};
+pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
-pub use tokens::TokenReport;
+pub use tokens::{RotateRequest, TokenReport, TokenRequest};
 pub use users::{AccountReport, UserChange, UserReport};
 
 /// What the operator decided about accounts.
@@ -96,6 +105,7 @@ pub(crate) struct Accounts {
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
+    uses: Uses,
 }
 
 impl Accounts {
@@ -115,6 +125,7 @@ impl Accounts {
             denials: Denials::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
+            uses: Uses::default(),
         })
     }
 

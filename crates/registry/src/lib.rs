@@ -33,8 +33,10 @@ pub use access::{
 };
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
-    GrantRequest, IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError,
-    TenancyCommand, TokenReport, UserChange, UserReport, is_namespace, network,
+    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, MemberReport,
+    NamespaceReport, NamespaceSettings, OrganisationReport, Page, PageRequest, RobotReport,
+    RotateRequest, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
+    TokenRequest, UserChange, UserReport, is_namespace, network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditLineError,

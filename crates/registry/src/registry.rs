@@ -178,8 +178,9 @@ impl Registry {
         }
     }
 
-    /// Tells them that it ends.
+    /// Tells them that it ends, and writes down what would be forgotten.
     pub async fn leave(&self) {
+        self.keep_uses().await;
         if !self.parts.catalog.is_shared() {
             return;
         }

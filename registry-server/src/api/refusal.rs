@@ -148,11 +148,18 @@ fn of_accounts(error: &AccountsError) -> Line {
     match error {
         Error::Denied(reason) => of_denial(*reason),
         Error::Handle(_)
+        | Error::GroupName(_)
         | Error::Password(_)
         | Error::NotGrantable
         | Error::NoNamespace
-        | Error::NoLicense => Line::new(Status::BAD_REQUEST, "INVALID", error),
-        Error::NoSuchUser(_)
+        | Error::NoLicense
+        | Error::Foreign(_)
+        | Error::NotToOrganisation(_)
+        | Error::NotForRobots
+        | Error::Overlap => Line::new(Status::BAD_REQUEST, "INVALID", error),
+        Error::OwnersOnly => Line::new(Status::FORBIDDEN, "DENIED", error),
+        Error::NoSuch(_)
+        | Error::NoSuchUser(_)
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)
         | Error::NoSuchToken(_)
@@ -163,6 +170,11 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::OldReplicaServes(_)
         | Error::NoKey
         | Error::Taken(_)
+        | Error::NamespaceTaken(_)
+        | Error::LastOwner(_)
+        | Error::HasRepositories(_)
+        | Error::Full(_)
+        | Error::IgnoresAddresses(_)
         | Error::NoSuchUserOrLast(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))

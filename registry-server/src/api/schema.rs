@@ -1,5 +1,6 @@
 //! The envelopes of every answer, and what all of them can be refused with.
 
+use granary_registry::PageRequest;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
@@ -59,6 +60,14 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
+    /// The page that is asked for.
+    pub(crate) fn page(&self) -> Result<PageRequest, super::ApiRefusal> {
+        Ok(PageRequest {
+            after: self.after.clone().unwrap_or_default(),
+            limit: self.limit()?,
+        })
+    }
+
     /// Most entries, if that is a number a page can have.
     pub(crate) fn limit(&self) -> Result<u64, super::ApiRefusal> {
         checked_limit(self.limit)

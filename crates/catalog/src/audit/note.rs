@@ -57,6 +57,8 @@ pub mod action {
     pub const MEMBER_REMOVE: &str = "member.remove";
     /// A robot was made.
     pub const ROBOT_CREATE: &str = "robot.create";
+    /// A robot has other settings.
+    pub const ROBOT_CHANGE: &str = "robot.change";
     /// A robot was removed.
     pub const ROBOT_REMOVE: &str = "robot.remove";
     /// Groups of an identity provider mean groups here.

@@ -10,7 +10,7 @@ use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AccountsError, AccountsReport};
+use super::{AccountsError, AccountsReport, groups::settled};
 use crate::{
     Installation, Leave, NamespaceAdmin, Registry, RegistryError, RepositoryAdmin, leave::done,
 };
@@ -44,7 +44,7 @@ pub enum TenancyCommand {
 /// What is to be granted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GrantRequest {
-    /// To whom.
+    /// To whom: a user, a team or a robot.
     pub user: String,
     /// What.
     pub verbs: Verbs,
@@ -200,7 +200,7 @@ impl Leave<NamespaceAdmin> {
             return Err(AccountsError::NoLicense);
         }
         let owner = match &change.owner {
-            Some(owner) => Some(self.registry.known(owner).await?),
+            Some(owner) => Some(self.registry.landlord(owner).await?),
             None => None,
         };
         let has_quota = change.has_quota();
@@ -215,7 +215,7 @@ impl Leave<NamespaceAdmin> {
         };
         let catalog = &self.parts().catalog;
         let changing = catalog.change_namespace(self.authority(), name, change);
-        done(changing.await?)?;
+        settled(changing.await?)?;
         if has_quota {
             // Otherwise the next collection of garbage would do it.
             let registry = self.registry.clone();
@@ -238,7 +238,7 @@ impl<S> Leave<S> {
         if verbs.has(Verb::Account) || verbs == Verbs::NONE {
             return Err(AccountsError::NotGrantable);
         }
-        let (catalog, grantee) = (&self.parts().catalog, self.registry.known(&user).await?);
+        let (catalog, grantee) = (&self.parts().catalog, self.registry.grantee(&user).await?);
         let now = catalog.now().await?;
         let ends_at = lifetime.map(|lifetime| now.saturating_add(dialect::micros(lifetime)));
         let grant = Grant {
@@ -247,9 +247,8 @@ impl<S> Leave<S> {
             ends_at,
         };
         let granting = catalog.grant(self.authority(), grantee, repositories.clone(), grant);
-        let id = done(granting.await?)?;
         Ok(GrantReport {
-            id: id.ok_or(AccountsError::NoNamespace)?,
+            id: settled(granting.await?)?,
             user,
             verbs,
             repositories: repositories.to_string(),

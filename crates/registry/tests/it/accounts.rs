@@ -34,7 +34,7 @@ pub(crate) fn rules(anonymous: AnonymousMode) -> Rules {
     }
 }
 
-fn secret(text: &str) -> Secret {
+pub(crate) fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn password(user: &str) -> Secret {
     secret(&format!("{user}, quite long"))
 }
 
-async fn bootstrap(registry: &Registry) {
+pub(crate) async fn bootstrap(registry: &Registry) {
     let command = AccountsCommand::Bootstrap {
         user: "alice".to_owned(),
         password: password("alice"),
@@ -85,6 +85,7 @@ pub(crate) async fn token(registry: &Registry) -> (i64, Secret) {
         name: "ci".to_owned(),
         scopes: Scopes::unlimited(),
         lifetime: None,
+        addresses: None,
     };
     match registry.administer(command).await.unwrap() {
         AccountsReport::TokenCreated { id, token } => (id, token),

@@ -33,6 +33,7 @@ pub(crate) async fn set(registry: &Registry, bytes: u64, artifacts: u64) {
         .change_namespace(&Authority::operator(), "a".to_owned(), change)
         .await
         .unwrap()
+        .unwrap()
         .unwrap();
 }
 

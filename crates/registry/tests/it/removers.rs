@@ -156,6 +156,7 @@ fn a_token_without_that_right_removes_nothing() {
             user: "bob".to_owned(),
             name: "ci".to_owned(),
             scopes: Scopes::only(vec![scope]),
+            addresses: None,
             lifetime: None,
         };
         let AccountsReport::TokenCreated { token, .. } =

@@ -20,6 +20,8 @@ mod disconnects;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
+#[path = "../it/groups.rs"]
+mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
 #[path = "../it/model/mod.rs"]
@@ -35,6 +37,8 @@ mod removals;
 #[path = "../it/removers.rs"]
 mod removers;
 mod replicas;
+#[path = "../it/robots.rs"]
+mod robots;
 mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;

@@ -98,7 +98,7 @@ fn a_copy_counts_what_its_namespaces_hold() {
             let operator = Authority::operator();
             let catalog = registry.catalog();
             let change = catalog.change_namespace(&operator, "a".to_owned(), change);
-            change.await.unwrap().unwrap();
+            change.await.unwrap().unwrap().unwrap();
             registry.catalog().count_usage().await.unwrap();
             for number in 0..2 {
                 let bytes = content(number, LARGE);

@@ -15,6 +15,8 @@ mod chatty;
 mod copies;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
+#[path = "../it/elsewhere.rs"]
+mod elsewhere;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
@@ -35,5 +37,7 @@ mod schema;
 mod sessions;
 mod shared_statements;
 mod standby;
+#[path = "../it/successors.rs"]
+mod successors;
 #[path = "../it/world.rs"]
 mod world;

@@ -14,6 +14,7 @@ mod secrets;
 mod sharing;
 mod tokens;
 mod trail;
+mod whole;
 
 use base64::{
     Engine as _,

@@ -209,6 +209,8 @@ pub(crate) const OFFICES: &[Row] = &[
         || json!({"visibility": "private"}),
         204,
     ),
+    row("GET /api/v1/audit", Installation, none, 200),
+    row("DELETE /api/v1/repositories/{name}", Theirs, none, 204),
 ];
 
 /// Makes what an operation is about, and says its number.

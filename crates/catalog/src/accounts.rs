@@ -19,7 +19,7 @@ pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
 pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
 pub(crate) use grants::make_namespace;
-pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
+pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};
 pub use keys::{KeyPurpose, StoredKey};
 pub use members::StoredMember;

@@ -4,6 +4,7 @@
 //! calls one use case and renders what comes back. Every answer is one of two envelopes (see [`schema`]).
 
 mod account;
+mod audit;
 mod grants;
 mod namespaces;
 mod organisations;
@@ -80,6 +81,8 @@ use crate::{
     robots::post_robot_token,
     robots::delete_robot_token,
     repositories::patch_repository,
+    repositories::delete_repository,
+    audit::get_audit,
 ))]
 pub(crate) struct Document;
 
@@ -98,6 +101,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)
+        .configure(audit::configure)
         .default_service(web::to(no_endpoint));
     app.service(scope);
 }

@@ -122,6 +122,9 @@ pub enum AccountsError {
     /// There is no such namespace.
     #[error("there is no namespace '{0}'")]
     NoSuchNamespace(String),
+    /// The text is no licence.
+    #[error("a licence is an SPDX expression of at most 200 characters, such as Apache-2.0 OR MIT")]
+    NoLicense,
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),

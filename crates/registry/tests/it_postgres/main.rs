@@ -13,6 +13,8 @@ mod cache;
 mod chatty;
 #[path = "../it/copies/mod.rs"]
 mod copies;
+#[path = "../it/counting.rs"]
+mod counting;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
 #[path = "../it/elsewhere.rs"]
@@ -26,9 +28,16 @@ mod groups;
 mod import;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/quota.rs"]
+mod quota;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
+#[path = "../it/removal.rs"]
+mod removal;
+mod removals;
+#[path = "../it/removers.rs"]
+mod removers;
 mod replicas;
 #[path = "../it/robots.rs"]
 mod robots;

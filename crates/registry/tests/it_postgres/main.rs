@@ -17,6 +17,8 @@ mod copies;
 mod counting;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
+#[path = "../it/elsewhere.rs"]
+mod elsewhere;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
@@ -44,5 +46,7 @@ mod schema;
 mod sessions;
 mod shared_statements;
 mod standby;
+#[path = "../it/successors.rs"]
+mod successors;
 #[path = "../it/world.rs"]
 mod world;

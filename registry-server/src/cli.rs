@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, not how it is done.
 
 mod admin;
+pub mod client;
 
 use std::path::PathBuf;
 
@@ -14,10 +15,18 @@ pub use admin::{
     TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs, VisibilityArg,
     VisibilityArgs,
 };
+pub use client::ClientCommand;
 
 /// An OCI registry: one binary for container images and every other kind of artifact.
 #[derive(Debug, Parser)]
-#[command(name = "granary", version, about, arg_required_else_help = true)]
+#[command(
+    name = "granary",
+    version,
+    about,
+    arg_required_else_help = true,
+    subcommand_help_heading = "Commands of the server, on its machine",
+    after_help = client::help()
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -53,6 +62,9 @@ pub enum Command {
     Admin(AdminCommand),
     /// Print the OpenAPI document.
     Openapi,
+    /// Ask a server, with an account of one's own.
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Where the configuration comes from.

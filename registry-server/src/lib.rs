@@ -5,6 +5,7 @@ mod api;
 pub mod auth;
 pub mod body;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod connection;
 pub mod control;

@@ -264,14 +264,14 @@ fn used(report: &Value, what: &str) -> String {
     format!("{used} of {limit}{counting}")
 }
 
-fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
+pub(crate) fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
     let patterns: Result<Vec<_>, _> = list.split(',').map(str::parse).collect();
     let patterns = patterns.and_then(TagPatterns::of);
     patterns.map_err(|error: granary_access::PatternError| UsageError(error.to_string()))
 }
 
 /// How long something is good, in whole seconds.
-fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
+pub(crate) fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
     match expires.map(|lifetime| lifetime.as_secs()) {
         Some(0) => Err(UsageError("--expires is at least a second".to_owned())),
         seconds => Ok(seconds),
@@ -293,7 +293,7 @@ fn granted(grant: &Value) -> String {
 }
 
 /// Verbs, repositories and tags, as they are written in a command.
-fn scope(scope: &Value) -> String {
+pub(crate) fn scope(scope: &Value) -> String {
     let tags = list(&scope["tags"]);
     let tags = if tags.is_empty() {
         tags
@@ -307,7 +307,7 @@ fn scope(scope: &Value) -> String {
     )
 }
 
-fn list(values: &Value) -> String {
+pub(crate) fn list(values: &Value) -> String {
     let values = values.as_array().into_iter().flatten();
     values
         .filter_map(Value::as_str)
@@ -385,7 +385,7 @@ fn password(args: &PasswordArgs) -> anyhow::Result<Secret> {
     Ok(first)
 }
 
-fn asked(prompt: &str) -> io::Result<Secret> {
+pub(crate) fn asked(prompt: &str) -> io::Result<Secret> {
     let mut terminal = io::stderr();
     write!(terminal, "{prompt}")?;
     terminal.flush()?;
@@ -401,7 +401,7 @@ fn asked(prompt: &str) -> io::Result<Secret> {
 }
 
 /// A line without its end.
-fn line() -> io::Result<Secret> {
+pub(crate) fn line() -> io::Result<Secret> {
     let mut line = String::new();
     io::Read::take(io::stdin().lock(), LONGEST as u64).read_line(&mut line)?;
     let text = line.trim_end_matches(['\r', '\n']);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+pub mod client;
 mod groups;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use admin::{
 };
 
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
+pub use client::ClientCommand;
 pub use groups::{
     AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
     OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
@@ -25,7 +27,14 @@ pub use groups::{
 
 /// An OCI registry: one binary for container images and every other kind of artifact.
 #[derive(Debug, Parser)]
-#[command(name = "granary", version, about, arg_required_else_help = true)]
+#[command(
+    name = "granary",
+    version,
+    about,
+    arg_required_else_help = true,
+    subcommand_help_heading = "Commands of the server, on its machine",
+    after_help = client::help()
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -61,6 +70,9 @@ pub enum Command {
     Admin(AdminCommand),
     /// Print the OpenAPI document.
     Openapi,
+    /// Ask a server, with an account of one's own.
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Where the configuration comes from.

@@ -4,6 +4,7 @@
 //! stands, its key and what to write instead. This is the only place that reads the environment.
 
 mod auth;
+mod client;
 mod error;
 mod forms;
 mod keys;
@@ -24,6 +25,7 @@ use forms::{duration, list, optional_text, period, text};
 use layers::Layers;
 
 pub use auth::{AnonymousAccess, AuthConfig};
+pub use client::ClientEnvironment;
 pub use error::{ConfigError, Origin};
 pub use granary_access::AddressBlock;
 pub use limits::{LimitsConfig, Rate};

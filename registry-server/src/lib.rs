@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod connection;
 pub mod control;

@@ -9,6 +9,7 @@ use clap::Parser;
 use registry_server::{
     accounts, audit,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
+    client,
     config::ConfigError,
     groups, maintenance,
     moving::{self, UsageError},
@@ -67,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Migrate(args) => relocation::migrate(&args),
         Command::Admin(command) => admin(&command),
         Command::Openapi => print(&openapi::document()?),
+        Command::Client(command) => client::run(&command),
     }
 }
 

@@ -10,6 +10,7 @@ mod harness;
 
 mod accounts;
 mod catalog;
+mod client;
 mod collect;
 mod configuration;
 mod crash;

@@ -1,0 +1,410 @@
+//! The commands of those who use a server: they ask its `/api/v1`, with an account of their own.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use granary_access::Scope;
+
+use super::{CreateByArg, VisibilityArg};
+
+/// Commands that ask a server. `granary --help` lists them by themselves, see [`help`].
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Log in: makes a token for this machine and keeps it.
+    #[command(hide = true)]
+    Login(LoginArgs),
+    /// Log out: ends that token and forgets it.
+    #[command(hide = true)]
+    Logout(LogoutArgs),
+    /// Say who is logged in.
+    #[command(hide = true)]
+    Whoami(ServerArgs),
+    /// One's own API tokens, for CI and other machines.
+    #[command(hide = true)]
+    Token(At<TokenCommand>),
+    /// Organisations.
+    #[command(hide = true)]
+    Org(At<OrgCommand>),
+    /// Teams of organisations.
+    #[command(hide = true)]
+    Team(At<TeamCommand>),
+    /// Who belongs to organisations and teams, and as what.
+    #[command(hide = true)]
+    Member(At<MemberCommand>),
+    /// Robots of organisations, and their tokens.
+    #[command(hide = true)]
+    Robot(At<RobotCommand>),
+    /// Rights of others in one's own repositories.
+    #[command(hide = true)]
+    Grant(At<GrantCommand>),
+    /// Say how a namespace is, and change what is named.
+    #[command(hide = true)]
+    Namespace(NamespaceArgs),
+    /// What happened, and who did it.
+    #[command(hide = true)]
+    Audit(At<AuditCommand>),
+}
+
+/// The client commands, as `granary --help` shows them: in a list of their own, below those of the server.
+pub(super) fn help() -> String {
+    let commands = ClientCommand::augment_subcommands(clap::Command::new("granary"));
+    let lines = commands.get_subcommands().map(|command| {
+        let about = command.get_about().map(ToString::to_string);
+        format!(
+            "\n  {:<10} {}",
+            command.get_name(),
+            about.unwrap_or_default()
+        )
+    });
+    let heading = "Commands for people, who ask a running server with an account of their own:";
+    std::iter::once(heading.to_owned()).chain(lines).collect()
+}
+
+/// Commands, and the server that they are for.
+#[derive(Debug, Args)]
+pub struct At<C: Subcommand> {
+    /// What is to be done.
+    #[command(subcommand)]
+    pub command: C,
+    /// Which server, and how to answer.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Which server is asked, and how the answer is printed.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// The server, such as registry.example.org [default: GRANARY_SERVER, the one logged in to last, or http://127.0.0.1:5000].
+    #[arg(long, global = true, value_name = "URL")]
+    pub server: Option<String>,
+    /// Certificates (PEM) of authorities that are trusted besides the system's.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Print JSON: what the server said.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `granary login`
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The server; https unless it is on this machine, or http:// is written [default: as --server says].
+    #[arg(value_name = "SERVER", conflicts_with = "server")]
+    pub to: Option<String>,
+    /// The user's name. Without it, it is asked for.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the password from the first line of standard input. Without this it is asked for.
+    #[arg(long, requires = "username")]
+    pub password_stdin: bool,
+    /// Read an API token from the first line of standard input, and keep it instead of making one.
+    #[arg(long, conflicts_with_all = ["username", "password_stdin", "expires"])]
+    pub token_stdin: bool,
+    /// How long the token of this machine is good.
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = humantime::parse_duration)]
+    pub expires: Duration,
+    /// Which server, and how to answer.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `granary logout`
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// Only forget the token here, without a word to the server: it stays good until it ends.
+    #[arg(long)]
+    pub local: bool,
+    /// Which server, and how to answer.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `granary token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once.
+    Create(NewTokenArgs),
+    /// List one's tokens, without what is secret of them.
+    List,
+    /// End a token, and what was logged in by it.
+    Revoke {
+        /// Its number, as the list says.
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+    /// Give a token a successor of the same name, scopes and end, and print that, this once. The token itself ends a while later.
+    Rotate {
+        /// Its number, as the list says.
+        #[arg(value_name = "ID")]
+        id: i64,
+        /// How long it is good beside its successor.
+        #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+        overlap: Duration,
+    },
+}
+
+/// A token to make.
+#[derive(Debug, Args)]
+pub struct NewTokenArgs {
+    /// What it is for.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it may do, of what its owner may; everything if nothing is said. VERBS are of read, write, update, delete, admin,
+    /// account; REPOSITORIES is a name, a prefix with /**, or **; TAGS are patterns with *.
+    #[arg(long = "scope", value_name = "VERBS:REPOSITORIES[:TAGS]")]
+    pub scopes: Vec<Scope>,
+    /// How long it is good, such as 30d; without an end if it is not said.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires: Option<Duration>,
+}
+
+/// `granary org`
+#[derive(Debug, Subcommand)]
+pub enum OrgCommand {
+    /// Make an organisation, and its namespace.
+    Create {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        organisation: String,
+        /// Its first owner, a user [default: who asks].
+        #[arg(long, value_name = "USER")]
+        owner: Option<String>,
+    },
+    /// List the organisations that one may see.
+    List,
+    /// Say how an organisation is.
+    Show {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        organisation: String,
+    },
+    /// Remove an organisation that has no repositories, with its teams and robots.
+    Remove {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        organisation: String,
+    },
+}
+
+/// `granary team`
+#[derive(Debug, Subcommand)]
+pub enum TeamCommand {
+    /// Make a team. What it may do it is granted: 'granary grant add ORGANISATION/TEAM ...'.
+    Create {
+        /// The team.
+        #[arg(value_name = "ORGANISATION/TEAM", value_parser = part_of_slash)]
+        team: Part,
+    },
+    /// List the teams of an organisation.
+    List {
+        /// The organisation.
+        #[arg(value_name = "ORGANISATION")]
+        organisation: String,
+    },
+    /// Remove a team, and what it was granted.
+    Remove {
+        /// The team.
+        #[arg(value_name = "ORGANISATION/TEAM", value_parser = part_of_slash)]
+        team: Part,
+    },
+}
+
+/// `granary member`
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// List the members of an organisation or a team.
+    List {
+        /// The organisation or team.
+        #[arg(value_name = "ORGANISATION[/TEAM]")]
+        group: String,
+    },
+    /// Make somebody a member of an organisation or a team, or something else there.
+    Set {
+        /// The organisation or team.
+        #[arg(value_name = "ORGANISATION[/TEAM]")]
+        group: String,
+        /// A user, or a robot of the organisation.
+        #[arg(value_name = "MEMBER")]
+        member: String,
+        /// What he is there: a team has member and maintainer only, an organisation all but maintainer.
+        #[arg(value_enum)]
+        role: RoleArg,
+    },
+    /// End that somebody belongs to an organisation and its teams, or to a team.
+    Remove {
+        /// The organisation or team.
+        #[arg(value_name = "ORGANISATION[/TEAM]")]
+        group: String,
+        /// A user, or a robot of the organisation.
+        #[arg(value_name = "MEMBER")]
+        member: String,
+    },
+}
+
+/// What somebody is in an organisation or a team.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RoleArg {
+    /// One of its people; what he may do he is granted, or his teams are.
+    Member,
+    /// Reads everything of the organisation.
+    Read,
+    /// Reads and pushes everything of the organisation.
+    Write,
+    /// Does everything in the organisation's repositories, and looks after its members.
+    Admin,
+    /// The same, and makes owners.
+    Owner,
+    /// Looks after the members of the team.
+    Maintainer,
+}
+
+impl RoleArg {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+            Self::Maintainer => "maintainer",
+        }
+    }
+}
+
+/// `granary robot`
+#[derive(Debug, Subcommand)]
+pub enum RobotCommand {
+    /// Make a robot. Its tokens are made with 'granary robot token'.
+    Create {
+        /// The robot.
+        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Part,
+    },
+    /// List the robots of an organisation.
+    List {
+        /// The organisation.
+        #[arg(value_name = "ORGANISATION")]
+        organisation: String,
+    },
+    /// Remove a robot for good, with its tokens and rights.
+    Remove {
+        /// The robot.
+        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Part,
+    },
+    /// Make a token of a robot and print it, this once.
+    Token {
+        /// The robot.
+        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Part,
+        /// The token.
+        #[command(flatten)]
+        token: NewTokenArgs,
+    },
+}
+
+/// A team or robot of an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The organisation.
+    pub organisation: String,
+    /// What the team or robot is called in it.
+    pub name: String,
+}
+
+fn part(text: &str, sign: char, form: &str) -> Result<Part, String> {
+    match text.split_once(sign) {
+        Some((organisation, name)) if !organisation.is_empty() && !name.is_empty() => Ok(Part {
+            organisation: organisation.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Err(format!("write it as {form}")),
+    }
+}
+
+fn part_of_slash(text: &str) -> Result<Part, String> {
+    part(text, '/', "ORGANISATION/TEAM")
+}
+
+fn part_of_plus(text: &str) -> Result<Part, String> {
+    part(text, '+', "ORGANISATION+ROBOT")
+}
+
+/// `granary grant`
+#[derive(Debug, Subcommand)]
+pub enum GrantCommand {
+    /// Grant somebody something in repositories of one namespace.
+    Add {
+        /// To whom: a user, a team ORGANISATION/TEAM or a robot ORGANISATION+ROBOT.
+        #[arg(value_name = "WHOM")]
+        to: String,
+        /// What: VERBS of read, write, update, delete, admin; REPOSITORIES is a name, or a prefix with /**; TAGS are patterns with *.
+        #[arg(value_name = "VERBS:REPOSITORIES[:TAGS]")]
+        grant: Scope,
+        /// For how long, such as 30d; without an end if it is not said.
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+    },
+    /// List the grants in a namespace.
+    List {
+        /// The namespace: what stands before the first slash of a repository's name.
+        #[arg(value_name = "NAMESPACE")]
+        namespace: String,
+    },
+    /// Take a grant back.
+    Remove {
+        /// Its number, as the list says.
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+}
+
+/// `granary namespace`
+#[derive(Debug, Args)]
+pub struct NamespaceArgs {
+    /// The namespace: what stands before the first slash of a repository's name.
+    #[arg(value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Give it to this user or organisation.
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<String>,
+    /// Who sees repositories that are made from now on.
+    #[arg(long, value_enum)]
+    pub visibility: Option<VisibilityArg>,
+    /// Who makes repositories.
+    #[arg(long, value_enum)]
+    pub create_by: Option<CreateByArg>,
+    /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
+    #[arg(long, value_name = "PATTERNS")]
+    pub immutable_tags: Option<String>,
+    /// Which server, and how to answer.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `granary audit`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// List what happened, newest first.
+    List {
+        /// What this user did.
+        #[arg(long, value_name = "NAME")]
+        actor: Option<String>,
+        /// What is about this, such as a repository.
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+        /// What is of this kind, such as token.create.
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Those behind this one, as 'next' of an earlier list says.
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<String>,
+        /// Most lines, up to 10000.
+        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! `granary grant` and `namespace`: who may do what, and where.
+
+use granary_access::{CreateBy, TagPatterns, Visibility};
+use reqwest::Method;
+use serde_json::{Map, json};
+
+use super::{
+    Column, MOST, Session,
+    http::Question,
+    table::{column, fields},
+    whole_seconds,
+};
+use crate::{
+    accounts::tag_patterns,
+    cli::client::{GrantCommand, NamespaceArgs},
+};
+
+const GRANT: &[Column] = &[
+    column("ID", "id"),
+    column("TO", "user"),
+    column("TO", "to"),
+    column("MAY", "verbs"),
+    column("IN", "repositories"),
+    column("TAGS", "tags").or("all"),
+    column("UNTIL", "ends_at").or("no end"),
+];
+
+const NAMESPACE: &[Column] = &[
+    column("namespace", "namespace"),
+    column("owner", "owner").or("nobody: administrators only"),
+    column("new ones are", "default_visibility"),
+    column("made by", "create_by"),
+    column("nobody moves", "immutable_tags").or("any tag"),
+];
+
+/// `granary grant`
+pub(super) async fn grant(session: &Session, command: &GrantCommand) -> anyhow::Result<()> {
+    match command {
+        GrantCommand::Add { to, grant, expires } => {
+            let mut body = json!(grant);
+            body["to"] = json!(to);
+            if let Some(expires) = expires {
+                body["expires_in"] = whole_seconds(*expires)?.into();
+            }
+            let made = session.ask(Question::post(&["grants"], body)).await?;
+            session.tell(&made, &super::table(std::slice::from_ref(&made), GRANT))
+        }
+        GrantCommand::List { namespace } => {
+            let parts = ["namespaces", namespace, "grants"];
+            session.tell_list(session.list(&parts, &[], MOST).await?, GRANT)
+        }
+        GrantCommand::Remove { id } => {
+            let number = id.to_string();
+            let done = session.ask(Question::delete(&["grants", &number])).await?;
+            session.tell(&done, &format!("grant {id} is taken back\n"))
+        }
+    }
+}
+
+/// `granary namespace`
+pub(super) async fn namespace(session: &Session, args: &NamespaceArgs) -> anyhow::Result<()> {
+    let mut change = Map::new();
+    if let Some(owner) = &args.owner {
+        change.insert("owner".to_owned(), json!(owner));
+    }
+    if let Some(visibility) = args.visibility {
+        let visibility = json!(Visibility::from(visibility));
+        change.insert("default_visibility".to_owned(), visibility);
+    }
+    if let Some(create_by) = args.create_by {
+        change.insert("create_by".to_owned(), json!(CreateBy::from(create_by)));
+    }
+    if let Some(list) = args.immutable_tags.as_deref() {
+        let patterns = match list {
+            "" => TagPatterns::none(),
+            list => tag_patterns(list)?,
+        };
+        change.insert("immutable_tags".to_owned(), json!(patterns));
+    }
+    let parts = ["namespaces", &args.namespace];
+    let question = match change.is_empty() {
+        true => Question::get(&parts),
+        false => Question::new(Method::PATCH, &parts).with(change.into()),
+    };
+    let found = session.ask(question).await?;
+    session.tell(&found, &fields(&found, NAMESPACE))
+}

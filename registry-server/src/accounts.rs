@@ -271,7 +271,7 @@ fn list(values: &Value) -> String {
         .join(",")
 }
 
-fn rows(report: &Value, field: &str, line: impl Fn(&Value) -> String) -> String {
+pub(crate) fn rows(report: &Value, field: &str, line: impl Fn(&Value) -> String) -> String {
     let rows = report[field].as_array().into_iter().flatten();
     rows.map(|row| line(row) + "\n").collect()
 }
@@ -291,7 +291,7 @@ pub fn visibility(args: &VisibilityArgs) -> anyhow::Result<()> {
     })
 }
 
-fn done(
+pub(crate) fn done(
     config: &ConfigArgs,
     command: AccountsCommand,
     json: bool,
@@ -301,7 +301,7 @@ fn done(
     print(&report, json, &sentence(&report))
 }
 
-fn text<'r>(report: &'r Value, field: &str) -> &'r str {
+pub(crate) fn text<'r>(report: &'r Value, field: &str) -> &'r str {
     report[field].as_str().unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, not how it is done.
 
 mod admin;
+mod providers;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,10 @@ pub use admin::{
     NamespaceChangeArgs, PasswordArgs, SchemaCommand, TokenCommand, TokenCreateArgs,
     TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs, VisibilityArg,
     VisibilityArgs,
+};
+pub use providers::{
+    MappedRole, ProviderCommand, ProviderGroupArgs, ProviderListArgs, ProviderMapArgs,
+    ProviderUnmapArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

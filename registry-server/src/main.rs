@@ -12,7 +12,7 @@ use registry_server::{
     config::ConfigError,
     maintenance,
     moving::{self, UsageError},
-    openapi, relocation, schema, serve,
+    openapi, providers, relocation, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -77,6 +77,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Token(command) => accounts::token(command),
         AdminCommand::Grant(command) => accounts::grant(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
+        AdminCommand::Provider(command) => providers::provider(command),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)

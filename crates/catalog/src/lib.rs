@@ -34,8 +34,9 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, KeyPurpose, KnownPassword,
-    KnownToken, NamespaceChange, NewToken, NewUser, Office, RightsNow, StoredGrant, StoredKey,
+    Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, ForeignUser, KeyPurpose,
+    KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange, NewLogin, NewSession,
+    NewToken, NewUser, Office, RightsNow, StoredGrant, StoredKey, StoredLogin, StoredMapping,
     StoredNamespace, StoredToken, StoredUser,
 };
 pub use adopt::FOREIGN;

@@ -5,6 +5,8 @@ mod denials;
 mod error;
 mod failures;
 mod issue;
+mod logins;
+mod mappings;
 mod sign_in;
 mod signing;
 mod tenancy;
@@ -13,6 +15,7 @@ mod tokens;
 mod users;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -29,6 +32,8 @@ pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
 pub use failures::network;
 pub use issue::IssuedToken;
+pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
+pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
 pub use sign_in::{Shown, SignInError};
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
@@ -49,6 +54,10 @@ pub struct AccountRules {
     pub key: Option<Arc<InstallationKey>>,
     /// The name by which clients know this registry: the audience of its tokens.
     pub service: String,
+    /// How long a browser's session is good.
+    pub session: Duration,
+    /// The issuers of identity providers, by the names that the configuration gives them.
+    pub providers: BTreeMap<String, String>,
 }
 
 impl Default for AccountRules {
@@ -59,6 +68,8 @@ impl Default for AccountRules {
             password_failures: 10,
             key: None,
             service: "granary".to_owned(),
+            session: Duration::from_secs(12 * 3600),
+            providers: BTreeMap::new(),
         }
     }
 }

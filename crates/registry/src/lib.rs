@@ -31,7 +31,8 @@ pub use access::{
 };
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
-    GrantRequest, IssuedToken, NamespaceReport, NamespaceSettings, Shown, SignInError,
+    GrantRequest, IssuedToken, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest,
+    NamespaceReport, NamespaceSettings, Newcomer, ProviderCommand, Session, Shown, SignInError,
     TenancyCommand, TokenReport, UserChange, UserReport, is_namespace, network,
 };
 pub use backup::{BackupNote, BackupReport, restore};

@@ -6,7 +6,8 @@
 mod account;
 mod grants;
 mod namespaces;
-mod permitted;
+pub(crate) mod permitted;
+mod providers;
 mod refusal;
 mod repositories;
 pub(crate) mod schema;
@@ -25,9 +26,9 @@ use utoipa::OpenApi;
 
 use self::{
     permitted::{Permitted, PermittedJson, Signed, SignedJson},
-    refusal::ApiRefusal,
     schema::{Done, Listed},
 };
+pub(crate) use self::refusal::ApiRefusal;
 use crate::{
     auth::{self, Doors},
     edge::set_route,
@@ -55,6 +56,9 @@ use crate::{
     grants::post_grant,
     grants::delete_grant,
     repositories::patch_repository,
+    providers::get_mappings,
+    providers::post_mapping,
+    providers::delete_mapping,
 ))]
 pub(crate) struct Document;
 
@@ -70,6 +74,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)
+        .configure(providers::configure)
         .default_service(web::to(no_endpoint));
     app.service(scope);
 }
@@ -189,9 +194,14 @@ impl Doors {
     /// Who sends a request; nobody in particular is told to log in.
     async fn caller(&self, request: &HttpRequest) -> Result<Caller, ApiRefusal> {
         self.limits.address(|| self.place.client(request)).await?;
-        let origin = self.place.origin_of(request);
-        let principal = self.registry.sign_in(auth::shown(request), &origin).await?;
-        let caller = Caller { principal, origin };
+        let caller = match self.by_cookie(request).await? {
+            Some(caller) => caller,
+            None => {
+                let origin = self.place.origin_of(request);
+                let principal = self.registry.sign_in(auth::shown(request), &origin).await?;
+                Caller { principal, origin }
+            }
+        };
         self.limits.principal(&caller).await?;
         match caller.principal {
             Principal::Local => Err(ApiRefusal::NoAccounts),
@@ -202,7 +212,7 @@ impl Doors {
 }
 
 /// What was asked for.
-fn ok(data: impl Serialize) -> HttpResponse {
+pub(crate) fn ok(data: impl Serialize) -> HttpResponse {
     answer(StatusCode::OK, data)
 }
 
@@ -212,7 +222,7 @@ fn created(data: impl Serialize) -> HttpResponse {
 }
 
 /// Nothing to say: it is done.
-fn no_content() -> HttpResponse {
+pub(crate) fn no_content() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, OutputArgs};
+use super::{ConfigArgs, OutputArgs, ProviderCommand};
 
 /// `granary admin`
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,9 @@ pub enum AdminCommand {
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
+    /// What groups of identity providers mean.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),

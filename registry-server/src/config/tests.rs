@@ -317,6 +317,13 @@ fn the_list_of_keys_is_complete() {
         ("GRANARY_SERVER__METRICS_LISTEN", "127.0.0.1:9000"),
         ("GRANARY_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318"),
         ("GRANARY_AUTH__KEY_FILE", "auth.key"),
+        ("GRANARY_AUTH__OIDC__*__ISSUER", "https://login.example.org"),
+        ("GRANARY_AUTH__OIDC__*__CLIENT_ID", "granary"),
+        ("GRANARY_AUTH__OIDC__*__CLIENT_SECRET", "hunter2"),
+        ("GRANARY_AUTH__OIDC__*__GROUPS_CLAIM", "groups"),
+        ("GRANARY_AUTH__OIDC__*__AUTHORIZATION_URL", "https://login.example.org/a"),
+        ("GRANARY_AUTH__OIDC__*__TOKEN_URL", "https://login.example.org/t"),
+        ("GRANARY_AUTH__OIDC__*__API_URL", "https://login.example.org/api"),
     ])
     .unwrap();
     let mut names = Vec::new();

@@ -228,7 +228,7 @@ pub(super) const ADMINISTRATOR: i64 = 1;
 /// `repositories.visibility` and `namespace_settings.default_visibility`
 const PUBLIC: i64 = 2;
 
-fn role(number: i64) -> Option<Role> {
+pub(super) fn role(number: i64) -> Option<Role> {
     Some(match number {
         1 => Role::Member,
         2 => Role::Read,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountsError,
+    mappings::{MappingReport, ProviderCommand},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
     tokens::TokenReport,
     users::{UserChange, UserReport},
@@ -79,6 +80,8 @@ pub enum AccountsCommand {
     },
     /// Look after rights in a namespace.
     Tenancy(TenancyCommand),
+    /// Look after what groups of identity providers mean.
+    Provider(ProviderCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -155,6 +158,18 @@ pub enum AccountsReport {
         /// Its number.
         id: i64,
     },
+    /// A group of a provider means something.
+    Mapped(MappingReport),
+    /// What the groups of a provider mean.
+    Mappings {
+        /// In the order in which it was said.
+        mappings: Vec<MappingReport>,
+    },
+    /// A group of a provider means something no longer.
+    Unmapped {
+        /// The mapping's number.
+        id: i64,
+    },
     /// The repository has that visibility.
     VisibilitySet {
         /// Which.
@@ -213,6 +228,7 @@ impl Registry {
                 tokens: leave.tokens(&user).await?,
             }),
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
+            AccountsCommand::Provider(command) => self.about_provider(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
                 Ok(AccountsReport::TokenRevoked { id })

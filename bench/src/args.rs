@@ -23,6 +23,27 @@ pub(crate) enum Command {
     Seed(Box<SeedArgs>),
     /// Run workloads and report rates, latencies and what they cost the server.
     Run(Box<RunArgs>),
+    /// Measure what a decision costs, in a registry that this process makes in a folder.
+    Decide(DecideArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct DecideArgs {
+    /// An empty folder for the registry.
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
+    /// Teams that the principal is in.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) teams: usize,
+    /// Grants to these teams.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) grants: usize,
+    /// Repositories that the grants are for.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) repositories: usize,
+    /// Decisions to measure.
+    #[arg(long, default_value_t = 200_000)]
+    pub(crate) decisions: usize,
 }
 
 #[derive(Args)]

@@ -5,6 +5,7 @@
 mod args;
 mod connection;
 mod content;
+mod decide;
 mod drive;
 mod image;
 mod procstat;
@@ -46,6 +47,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Command::Seed(args) => seed(*args).await,
             Command::Run(args) => run_all(&args).await,
+            Command::Decide(args) => decide::decide(&args).await,
         }
     })
 }

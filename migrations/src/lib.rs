@@ -19,6 +19,10 @@ pub const RELEASE: i64 = 5;
 /// account is not made beside one, and the releases since are too new for it to start on.
 pub const KNOWS_ACCOUNTS: i64 = 4;
 
+/// The first release whose processes look at lists of addresses. No list is set beside one that would let everybody in from
+/// everywhere.
+pub const KNOWS_ADDRESSES: i64 = 5;
+
 /// Applies every change in order.
 pub struct Migrator;
 

@@ -8,7 +8,8 @@ use std::{
 use granary_access::TagPatterns;
 use granary_identity::Secret;
 use granary_registry::{
-    AccountsCommand, GrantRequest, Maintenance, NamespaceSettings, TenancyCommand, UserChange,
+    AccountsCommand, GrantRequest, GroupsCommand, Maintenance, NamespaceSettings, TenancyCommand,
+    UserChange,
 };
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::{
         BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs, TokenCommand,
         UserArgs, UserCommand, VisibilityArgs,
     },
+    groups::blocks,
     maintenance::{print, run},
     moving::UsageError,
 };
@@ -118,14 +120,12 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                     false => granary_access::Scopes::only(args.scopes.clone()),
                 },
                 lifetime,
+                addresses: match args.from.is_empty() {
+                    true => None,
+                    false => Some(blocks(&args.from)?),
+                },
             };
-            if !args.json {
-                // Not on standard output, so that a script gets the token alone.
-                writeln!(
-                    io::stderr(),
-                    "the token is shown this once; it goes where a password goes, with the user's name or 'token'"
-                )?;
-            }
+            say_once(args.json)?;
             done(&args.config, command, args.json, |report| {
                 format!("{}\n", text(report, "token"))
             })
@@ -144,9 +144,23 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                         || "all that the user may".to_owned(),
                         |scopes| scopes.iter().map(scope).collect::<Vec<_>>().join("  "),
                     );
+                    let used = match token["last_used_at"].as_str() {
+                        Some(used) => format!("used {used}"),
+                        None => "not used".to_owned(),
+                    };
                     let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
-                    format!("{id}  {name}  ...{hint}  {end}  {scopes}")
+                    format!("{id}  {name}  ...{hint}  {end}  {used}  {scopes}")
                 })
+            })
+        }
+        TokenCommand::Rotate(args) => {
+            let command = AccountsCommand::Groups(GroupsCommand::RotateToken {
+                id: args.id,
+                overlap: args.overlap.as_secs(),
+            });
+            say_once(args.output.json)?;
+            done(&args.output.config, command, args.output.json, |report| {
+                format!("{}\n", text(report, "token"))
             })
         }
         TokenCommand::Revoke(args) => {
@@ -156,6 +170,17 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
             })
         }
     }
+}
+
+/// Not on standard output, so that a script gets the token alone.
+fn say_once(json: bool) -> io::Result<()> {
+    if json {
+        return Ok(());
+    }
+    writeln!(
+        io::stderr(),
+        "the token is shown this once; it goes where a password goes, with the user's name or 'token'"
+    )
 }
 
 /// `granary admin grant`

@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, not how it is done.
 
 mod admin;
+mod audit;
+mod groups;
 mod providers;
 
 use std::path::PathBuf;
@@ -12,8 +14,14 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 pub use admin::{
     AdminCommand, BootstrapArgs, CreateByArg, GrantAddArgs, GrantCommand, NamespaceArgs,
     NamespaceChangeArgs, PasswordArgs, SchemaCommand, TokenCommand, TokenCreateArgs,
-    TokenRevokeArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs, VisibilityArg,
-    VisibilityArgs,
+    TokenRevokeArgs, TokenRotateArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs,
+    VisibilityArg, VisibilityArgs,
+};
+
+pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
+pub use groups::{
+    AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
+    OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
 };
 pub use providers::{
     MappedRole, ProviderCommand, ProviderGroupArgs, ProviderListArgs, ProviderMapArgs,
@@ -340,6 +348,16 @@ mod tests {
             &["granary", "admin", "visibility", "a/b", "hidden"],
             &["granary", "admin", "grant", "add", "bob", "own:a/**"],
             &["granary", "admin", "namespace"],
+            &["granary", "admin", "audit"],
+            &["granary", "admin", "audit", "export", "--delete"],
+            &["granary", "admin", "audit", "export", "--from", "2026-13"],
+            &[
+                "granary", "admin", "audit", "export", "--to", "f", "--delete", "--from", "2026-01",
+            ],
+            &["granary", "admin", "audit", "verify", "--last", "7"],
+            &["granary", "admin", "audit", "verify", "--file", "f"],
+            &["granary", "admin", "audit", "list", "--limit", "0"],
+            &["granary", "admin", "audit", "list", "--since", "then"],
         ] {
             assert_eq!(Cli::try_parse_from(arguments).unwrap_err().exit_code(), 2);
         }
@@ -378,6 +396,13 @@ mod tests {
             "granary admin grant list bob --json",
             "granary admin grant remove 3",
             "granary admin namespace bob --owner carol --visibility public --create-by administrators --immutable-tags v*",
+            "granary admin audit verify --json --data d",
+            "granary admin audit verify --last 7:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+            "granary admin audit verify --file f --keys k",
+            "granary admin audit export --from 2026-01 --through 2026-06 --config f",
+            "granary admin audit export --to f --through 2026-06 --delete",
+            "granary admin audit list --actor bob --target bob/app --action token.create --denied --since 7d --limit 9 --json",
+            "granary admin audit list --since 2026-11-01T00:00:00Z",
             "granary admin schema status --json",
             "granary admin schema up --config f",
         ] {

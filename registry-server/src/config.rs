@@ -27,8 +27,8 @@ use layers::Layers;
 pub use auth::{AnonymousAccess, AuthConfig};
 pub use error::{ConfigError, Origin};
 pub use granary_access::AddressBlock;
-pub use oidc::{OidcConfig, ProviderPreset};
 pub use limits::{LimitsConfig, Rate};
+pub use oidc::{OidcConfig, ProviderPreset};
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
 pub use units::parse_size;
 pub use values::{

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod api;
+pub mod audit;
 pub mod auth;
 pub mod body;
 pub mod cli;
@@ -10,6 +11,7 @@ mod connection;
 pub mod control;
 pub mod drain;
 pub mod edge;
+pub mod groups;
 pub mod health;
 pub mod installation;
 pub mod limits;

@@ -7,10 +7,10 @@ use std::{
 
 use clap::Parser;
 use registry_server::{
-    accounts,
+    accounts, audit,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    maintenance,
+    groups, maintenance,
     moving::{self, UsageError},
     openapi, providers, relocation, schema, serve,
 };
@@ -76,9 +76,14 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::User(command) => accounts::user(command),
         AdminCommand::Token(command) => accounts::token(command),
         AdminCommand::Grant(command) => accounts::grant(command),
+        AdminCommand::Org(command) => groups::org(command),
+        AdminCommand::Team(command) => groups::team(command),
+        AdminCommand::Member(command) => groups::member(command),
+        AdminCommand::Robot(command) => groups::robot(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Provider(command) => providers::provider(command),
         AdminCommand::Visibility(args) => accounts::visibility(args),
+        AdminCommand::Audit(command) => audit::audit(command),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)
         }

@@ -182,6 +182,7 @@ pub fn report_json(report: &MaintenanceReport) -> Value {
         MaintenanceReport::TakeOwnership(report) => json!(report),
         MaintenanceReport::Export(report) => json!(report),
         MaintenanceReport::Accounts(report) => json!(report),
+        MaintenanceReport::Audit(report) => json!(report),
     }
 }
 

@@ -36,8 +36,7 @@ pub fn provider(command: &ProviderCommand) -> anyhow::Result<()> {
         }
         ProviderCommand::List(args) => {
             let provider = args.provider.clone();
-            let command =
-                AccountsCommand::Provider(registry::ProviderCommand::List { provider });
+            let command = AccountsCommand::Provider(registry::ProviderCommand::List { provider });
             done(&args.config, command, args.json, |report| {
                 rows(report, "mappings", mapped)
             })

@@ -126,8 +126,12 @@ fn run(
     let collected = registry.clone();
     let interval = config.gc.interval;
     runtime.spawn(async move { collected.collect_forever(interval).await });
+    let sealed = registry.clone();
+    runtime.spawn(async move { sealed.seal_forever().await });
     let watching = registry.clone();
     runtime.spawn(async move { watching.watch_for_accounts().await });
+    let used = registry.clone();
+    runtime.spawn(async move { used.keep_uses_forever().await });
     let alive = registry.clone();
     runtime.spawn(async move { alive.beat_forever(env!("CARGO_PKG_VERSION")).await });
     actix_rt::System::new().block_on(listen(config, access, registry, drain, metrics, limits))

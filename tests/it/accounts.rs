@@ -12,6 +12,7 @@ mod scopes;
 mod secrets;
 mod sharing;
 mod tokens;
+mod trail;
 
 use base64::{
     Engine as _,

@@ -5,6 +5,7 @@
 
 mod address;
 mod decide;
+mod group;
 mod pattern;
 mod principal;
 mod rights;
@@ -13,6 +14,7 @@ mod verbs;
 
 pub use address::{AddressBlock, AddressBlocks, AddressError};
 pub use decide::{Action, AnonymousMode, Context, Decision, Reason, decide};
+pub use group::{GroupNameError, RobotHandle, TeamHandle, TeamRole};
 pub use pattern::{PatternError, RepositoryPattern, TagPattern, TagPatterns, stars_match};
 pub use principal::{
     Caller, Credential, CredentialId, Handle, HandleError, Origin, Principal, PrincipalId,

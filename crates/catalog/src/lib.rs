@@ -34,13 +34,17 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, Authority, CredentialKind, Decided, Departure, FirstAccount, ForeignUser, KeyPurpose,
-    KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange, NewLogin, NewSession,
-    NewToken, NewUser, Office, RightsNow, StoredGrant, StoredKey, StoredLogin, StoredMapping,
-    StoredNamespace, StoredToken, StoredUser,
+    Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, ForeignUser,
+    Founded, KeyPurpose, KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange,
+    NewLogin, NewSession, NewToken, NewUser, Office, Outcome, PrincipalKind, Refusal, RightsNow,
+    Rotation, StoredGrant, StoredKey, StoredLogin, StoredMapping, StoredMember, StoredNamespace,
+    StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
-pub use audit::{Deed, action};
+pub use audit::{
+    AuditCheckpoint, AuditFilter, AuditRow, AuditState, Deed, Link, Month, MonthError, RemovedRows,
+    SealedBatch, Unsigned, action,
+};
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};
 pub use connection::Catalog;

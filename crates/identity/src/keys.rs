@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
     error::KeyRejected,
     rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair as _},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -74,6 +74,13 @@ impl SigningKey {
         self.public_key
     }
 
+    /// The Ed25519 signature of a message that is no token. It says itself what it is, so that it can be taken for nothing
+    /// else.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let pair = Ed25519KeyPair::from_pkcs8(&self.pkcs8)?;
+        Ok(pair.sign(message).as_ref().to_vec())
+    }
+
     /// What makes tokens with it.
     pub fn signer(&self) -> Signer {
         Signer::new(&self.kid, &self.pkcs8)
@@ -86,6 +93,12 @@ impl fmt::Debug for SigningKey {
             .field("kid", &self.kid)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether the signature is that of the public key's owner under the message, as [`SigningKey::sign`] makes it.
+pub fn is_signed(public_key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    let key = UnparsedPublicKey::new(&ED25519, public_key);
+    key.verify(message, signature).is_ok()
 }
 
 /// The first 8 bytes in hexadecimal.
@@ -136,6 +149,24 @@ mod tests {
         let refused = SigningKey::from_pkcs8(&damaged);
         assert!(matches!(refused, Err(KeyError::Rejected(_))));
         assert!(SigningKey::from_pkcs8(b"").is_err());
+    }
+
+    #[test]
+    fn a_signature_counts_for_its_key_and_message_only() {
+        let (key, other) = (
+            SigningKey::generate().unwrap(),
+            SigningKey::generate().unwrap(),
+        );
+        let signature = key.sign(b"message").unwrap();
+        assert!(is_signed(&key.public_key(), b"message", &signature));
+        assert!(!is_signed(&other.public_key(), b"message", &signature));
+        assert!(!is_signed(&key.public_key(), b"Message", &signature));
+        assert!(!is_signed(&key.public_key(), b"message", &signature[1..]));
+        for at in 0..signature.len() {
+            let mut damaged = signature.clone();
+            damaged[at] ^= 1;
+            assert!(!is_signed(&key.public_key(), b"message", &damaged), "{at}");
+        }
     }
 
     /// The public key of RFC 8037, appendix A.

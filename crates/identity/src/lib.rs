@@ -27,7 +27,7 @@ pub use claims::{TokenClaims, fresh_token_id};
 pub use csrf::{csrf_token, is_csrf_token};
 pub use fingerprint::Fingerprints;
 pub use jwt::{KeyRing, SignError, Signer, TokenRefused, VerifyingKey};
-pub use keys::{KeyError, SigningKey, jwks};
+pub use keys::{KeyError, SigningKey, is_signed, jwks};
 pub use password::{PasswordRefused, PasswordSettings};
 pub use pool::{Passwords, PoolError, Verdict};
 pub use random::RandomFailure;

@@ -238,7 +238,10 @@ impl Registry {
         rights: &RightsNow,
     ) -> Result<(), RegistryError> {
         match self.decide(caller, asks, repository, rights) {
-            Decision::Allow => Ok(()),
+            Decision::Allow => {
+                self.note_use(caller, rights.now);
+                Ok(())
+            }
             Decision::Deny(reason) => {
                 let target = repository.map(ToString::to_string).unwrap_or_default();
                 self.note_denial(caller, target, reason);

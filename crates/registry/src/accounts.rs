@@ -4,15 +4,19 @@ mod command;
 mod denials;
 mod error;
 mod failures;
+mod groups;
+mod groups_command;
 mod issue;
 mod logins;
 mod mappings;
+mod robots;
 mod sign_in;
 mod signing;
 mod tenancy;
 mod time;
 mod tokens;
 mod users;
+mod uses;
 
 use std::{
     collections::BTreeMap,
@@ -25,20 +29,26 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys};
+use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses};
 use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
 pub use error::AccountsError;
 pub use failures::network;
+pub use groups::{
+    MemberReport, OrganisationReport, Page, PageRequest, TeamMemberReport, TeamReport,
+};
+pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
 pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
 pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
+pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
+pub(crate) use signing::opened;
 pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
-pub use tokens::TokenReport;
+pub use tokens::{RotateRequest, TokenReport, TokenRequest};
 pub use users::{AccountReport, UserChange, UserReport};
 
 /// What the operator decided about accounts.
@@ -106,6 +116,7 @@ pub(crate) struct Accounts {
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
+    uses: Uses,
 }
 
 impl Accounts {
@@ -125,6 +136,7 @@ impl Accounts {
             denials: Denials::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
+            uses: Uses::default(),
         })
     }
 

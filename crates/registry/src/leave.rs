@@ -180,7 +180,10 @@ impl Registry {
             &rights.rights,
             &context,
         ) {
-            Decision::Allow => Ok(self.given(caller, office)),
+            Decision::Allow => {
+                self.note_use(caller, rights.now);
+                Ok(self.given(caller, office))
+            }
             Decision::Deny(reason) => {
                 let named = Leave::<S>::of(&self.given(caller, office)).to_owned();
                 self.note_denial(caller, named, reason);

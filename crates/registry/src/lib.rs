@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod audit;
 mod backup;
 mod blobs;
 mod collect;
@@ -31,9 +32,16 @@ pub use access::{
 };
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
-    GrantRequest, IssuedToken, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest,
-    NamespaceReport, NamespaceSettings, Newcomer, ProviderCommand, Session, Shown, SignInError,
-    TenancyCommand, TokenReport, UserChange, UserReport, is_namespace, network,
+    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, LOGIN_TIME, LoginError,
+    LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport, NamespaceSettings,
+    Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand, RobotReport, RotateRequest,
+    Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
+    TokenRequest, UserChange, UserReport, is_namespace, network,
+};
+pub use audit::{
+    AuditCheck, AuditCommand, AuditCursor, AuditFault, AuditFinding, AuditLineError, AuditPage,
+    AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
+    VerifyReport, check_exported,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;
@@ -42,7 +50,8 @@ pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
-    Explanation, Keeper, Precondition, ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
+    AuditFilter, AuditRow, Explanation, Keeper, Month, Precondition, ReferrerFilter, ReferrersPage,
+    StoredBlob, StoredManifest,
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,

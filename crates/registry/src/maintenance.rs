@@ -6,9 +6,9 @@ use granary_catalog::Explanation;
 use granary_oci::Digest;
 
 use crate::{
-    AccountsCommand, AccountsError, AccountsReport, BackupReport, BucketAddress, CollectionReport,
-    CopyError, ExportReport, ExportRequest, ImportReport, ImportRequest, MovingError,
-    OwnershipReport, Registry, RegistryError, ScrubReport,
+    AccountsCommand, AccountsError, AccountsReport, AuditCommand, AuditReport, BackupReport,
+    BucketAddress, CollectionReport, CopyError, ExportReport, ExportRequest, ImportReport,
+    ImportRequest, MovingError, OwnershipReport, Registry, RegistryError, ScrubReport,
 };
 
 /// Something to do. It crosses a socket when a server is running, so it is plain data.
@@ -46,6 +46,8 @@ pub enum Maintenance {
     Export(ExportRequest),
     /// Look after accounts.
     Accounts(AccountsCommand),
+    /// Look at the audit log.
+    Audit(AuditCommand),
 }
 
 /// What it came to.
@@ -67,6 +69,8 @@ pub enum MaintenanceReport {
     Export(ExportReport),
     /// Of a command about accounts.
     Accounts(AccountsReport),
+    /// Of a command about the audit log.
+    Audit(AuditReport),
 }
 
 /// Why it was not done.
@@ -173,6 +177,9 @@ impl Registry {
             Maintenance::Accounts(command) => {
                 Ok(MaintenanceReport::Accounts(self.administer(command).await?))
             }
+            Maintenance::Audit(command) => Ok(MaintenanceReport::Audit(
+                self.audit_command(command, progress).await?,
+            )),
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     RegistryError,
     accounts::{AccountRules, Accounts},
+    audit::Audit,
     collect::Collector,
     sessions::Sessions,
 };
@@ -107,6 +108,7 @@ pub(crate) struct Parts {
     pub(crate) rules: Rules,
     pub(crate) sessions: Sessions,
     pub(crate) accounts: Accounts,
+    pub(crate) audit: Audit,
     pub(crate) collector: Collector,
     /// The unique name of this process among those that share the catalog.
     pub(crate) replica: String,
@@ -137,12 +139,14 @@ impl Registry {
         }
         let accounts = Accounts::new(&found, &rules.accounts);
         let accounts = accounts.map_err(|_| OpenError::NoRandomness)?;
+        let audit = Audit::new(&found);
         let parts = Parts {
             catalog,
             store,
             rules,
             sessions: Sessions::default(),
             accounts,
+            audit,
             collector: Collector::default(),
             replica: uuid::Uuid::new_v4().simple().to_string(),
             tasks: TaskTracker::new(),
@@ -174,17 +178,21 @@ impl Registry {
         }
     }
 
-    /// Tells them that it ends.
+    /// Tells them that it ends, and writes down what would be forgotten.
     pub async fn leave(&self) {
+        self.keep_uses().await;
         if !self.parts.catalog.is_shared() {
             return;
         }
         let (catalog, replica) = (&self.parts.catalog, &self.parts.replica);
-        // Another replica may collect at once, instead of when the turn runs out.
-        let left = match catalog.release("gc", replica).await {
-            Ok(()) => catalog.leave(replica).await,
-            failed => failed,
-        };
+        // Another replica may collect and seal at once, instead of when the turn runs out.
+        let mut left = catalog.release("gc", replica).await;
+        if left.is_ok() {
+            left = catalog.release("audit", replica).await;
+        }
+        if left.is_ok() {
+            left = catalog.leave(replica).await;
+        }
         if let Err(error) = left {
             tracing::warn!(%error, "this replica could not say that it ends");
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use granary_access::{Scope, Scopes};
+use granary_access::{AddressBlocks, Scope, Scopes};
 use granary_identity::Secret;
-use granary_registry::{AccountReport, OwnAccount, TokenReport};
+use granary_registry::{AccountReport, OwnAccount, RotateRequest, TokenReport, TokenRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -42,7 +42,24 @@ pub(crate) struct NewToken {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 3_153_600_000_u64)]
     expires_in: Option<u64>,
+    /// From where it may be used: addresses and CIDR blocks, at most 64; from everywhere if they are left out.
+    #[serde(default)]
+    #[schema(value_type = Option<Vec<String>>)]
+    addresses: Option<AddressBlocks>,
 }
+
+/// How a token is to be rotated.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenRotation {
+    /// How long it is good beside its successor, in seconds; a day if it is left out.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    overlap: Option<u64>,
+}
+
+/// How long a token is good beside its successor where nobody says it, in seconds.
+const OVERLAP: u64 = 24 * 3600;
 
 /// A token that was made. Nobody can say it again.
 #[derive(Serialize, ToSchema)]
@@ -62,7 +79,7 @@ pub(super) const LONGEST: u64 = 100 * 365 * 24 * 3600;
 
 impl NewToken {
     /// Checks what is asked for.
-    pub(crate) fn checked(self) -> Result<(String, Scopes, Option<Duration>), ApiRefusal> {
+    pub(crate) fn checked(self) -> Result<TokenRequest, ApiRefusal> {
         let invalid = |text: &str| Err(ApiRefusal::Invalid(text.to_owned()));
         let has_control = self.name.chars().any(char::is_control);
         if self.name.is_empty() || self.name.chars().count() > NAME || has_control {
@@ -77,7 +94,26 @@ impl NewToken {
                 );
             }
         };
-        Ok((self.name, scopes, lifetime(self.expires_in)?))
+        Ok(TokenRequest {
+            name: self.name,
+            scopes,
+            lifetime: lifetime(self.expires_in)?,
+            addresses: some_addresses(self.addresses)?,
+        })
+    }
+}
+
+/// A list of addresses, if there is one; one without any would let nobody in.
+pub(super) fn some_addresses(
+    addresses: Option<AddressBlocks>,
+) -> Result<Option<AddressBlocks>, ApiRefusal> {
+    let is_empty = |list: &AddressBlocks| list.iter().next().is_none();
+    match addresses.as_ref().is_some_and(is_empty) {
+        true => Err(ApiRefusal::Invalid(
+            "addresses holds at least one address or block; leave it out, or null, for everywhere"
+                .to_owned(),
+        )),
+        false => Ok(addresses),
     }
 }
 
@@ -96,6 +132,7 @@ pub(super) fn configure(scope: &mut web::ServiceConfig) {
     resource(scope, "/api/v1/me/password", [put(put_password)]);
     resource(scope, "/api/v1/tokens", [get(get_tokens), post(post_token)]);
     resource(scope, "/api/v1/tokens/{id}", [delete(delete_token)]);
+    resource(scope, "/api/v1/tokens/{id}/rotate", [post(rotate_token)]);
 }
 
 /// Says who is logged in.
@@ -151,8 +188,30 @@ pub(crate) async fn get_tokens(
 pub(crate) async fn post_token(
     PermittedJson(leave, body): PermittedJson<OwnAccount, NewToken>,
 ) -> Result<HttpResponse, ApiRefusal> {
-    let (name, scopes, lifetime) = body.checked()?;
-    let (id, token) = leave.create_token(name, scopes, lifetime).await?;
+    let (id, token) = leave.create_token(body.checked()?).await?;
+    let token = token.expose().to_owned();
+    Ok(created(MadeToken { id, token }))
+}
+
+/// Gives an API token of one's own a successor of the same name, scopes, addresses and end. The token itself ends after the
+/// overlap.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tokens/{id}/rotate",
+    tag = "account",
+    params(("id" = i64, Path, description = "its number")),
+    request_body = TokenRotation,
+    responses((status = 201, description = "the successor, this once", body = Done<MadeToken>), Refusals, BodyRefusals)
+)]
+pub(crate) async fn rotate_token(
+    PermittedJson(leave, body): PermittedJson<OwnAccount, TokenRotation>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiRefusal> {
+    let rotation = RotateRequest {
+        id: number(&request, "id")?,
+        overlap: Duration::from_secs(body.overlap.unwrap_or(OVERLAP)),
+    };
+    let (id, token) = leave.rotate_token(rotation).await?;
     let token = token.expose().to_owned();
     Ok(created(MadeToken { id, token }))
 }

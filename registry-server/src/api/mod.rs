@@ -6,11 +6,14 @@
 mod account;
 mod grants;
 mod namespaces;
+mod organisations;
 pub(crate) mod permitted;
 mod providers;
 mod refusal;
 mod repositories;
+mod robots;
 pub(crate) mod schema;
+mod teams;
 mod users;
 
 use actix_web::{
@@ -24,11 +27,11 @@ use granary_registry::{Caller, Principal};
 use serde::Serialize;
 use utoipa::OpenApi;
 
+pub(crate) use self::refusal::ApiRefusal;
 use self::{
     permitted::{Permitted, PermittedJson, Signed, SignedJson},
     schema::{Done, Listed},
 };
-pub(crate) use self::refusal::ApiRefusal;
 use crate::{
     auth::{self, Doors},
     edge::set_route,
@@ -41,6 +44,7 @@ use crate::{
     account::put_password,
     account::get_tokens,
     account::post_token,
+    account::rotate_token,
     account::delete_token,
     users::get_users,
     users::post_user,
@@ -55,6 +59,27 @@ use crate::{
     namespaces::get_grants,
     grants::post_grant,
     grants::delete_grant,
+    organisations::get_organisations,
+    organisations::post_organisation,
+    organisations::get_organisation,
+    organisations::patch_organisation,
+    organisations::delete_organisation,
+    organisations::get_members,
+    organisations::put_member,
+    organisations::delete_member,
+    teams::get_teams,
+    teams::post_team,
+    teams::get_team,
+    teams::delete_team,
+    teams::get_team_members,
+    teams::put_team_member,
+    teams::delete_team_member,
+    robots::get_robots,
+    robots::post_robot,
+    robots::delete_robot,
+    robots::get_robot_tokens,
+    robots::post_robot_token,
+    robots::delete_robot_token,
     repositories::patch_repository,
     providers::get_mappings,
     providers::post_mapping,
@@ -71,6 +96,9 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .app_data(queries)
         .configure(account::configure)
         .configure(users::configure)
+        .configure(organisations::configure)
+        .configure(teams::configure)
+        .configure(robots::configure)
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)

@@ -154,11 +154,19 @@ fn of_accounts(error: &AccountsError) -> Line {
     use StatusCode as Status;
     match error {
         Error::Denied(reason) => of_denial(*reason),
-        Error::Handle(_) | Error::Password(_) | Error::NotGrantable | Error::NoNamespace
-        | Error::Mapping(_) => {
-            Line::new(Status::BAD_REQUEST, "INVALID", error)
-        }
-        Error::NoSuchUser(_)
+        Error::Handle(_)
+        | Error::GroupName(_)
+        | Error::Password(_)
+        | Error::NotGrantable
+        | Error::NoNamespace
+        | Error::Mapping(_)
+        | Error::Foreign(_)
+        | Error::NotToOrganisation(_)
+        | Error::NotForRobots
+        | Error::Overlap => Line::new(Status::BAD_REQUEST, "INVALID", error),
+        Error::OwnersOnly => Line::new(Status::FORBIDDEN, "DENIED", error),
+        Error::NoSuch(_)
+        | Error::NoSuchUser(_)
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)
         | Error::NoSuchToken(_)
@@ -172,6 +180,11 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::OldReplicaServes(_)
         | Error::NoKey
         | Error::Taken(_)
+        | Error::NamespaceTaken(_)
+        | Error::LastOwner(_)
+        | Error::HasRepositories(_)
+        | Error::Full(_)
+        | Error::IgnoresAddresses(_)
         | Error::NoSuchUserOrLast(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))

@@ -1,5 +1,6 @@
 //! The envelopes of every answer, and what all of them can be refused with.
 
+use granary_registry::PageRequest;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
@@ -63,6 +64,14 @@ impl PageQuery {
     const USUAL: u16 = 100;
     /// Most entries of any page.
     const MOST: u16 = 1000;
+
+    /// The page that is asked for.
+    pub(crate) fn page(&self) -> Result<PageRequest, super::ApiRefusal> {
+        Ok(PageRequest {
+            after: self.after.clone().unwrap_or_default(),
+            limit: self.limit()?,
+        })
+    }
 
     /// Most entries, if that is a number a page can have.
     pub(crate) fn limit(&self) -> Result<u64, super::ApiRefusal> {

@@ -199,8 +199,8 @@ pub(crate) async fn post_token(
     PermittedJson(leave, body): PermittedJson<Installation, NewToken>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiRefusal> {
-    let (user, (name, scopes, lifetime)) = (part(&request, "user"), body.checked()?);
-    let (id, token) = leave.create_token(&user, name, scopes, lifetime).await?;
+    let (user, wanted) = (part(&request, "user"), body.checked()?);
+    let (id, token) = leave.create_token(&user, wanted).await?;
     let token = token.expose().to_owned();
     Ok(created(MadeToken { id, token }))
 }

@@ -39,8 +39,7 @@ pub(crate) fn remove(answer: &mut HttpResponse, name: &str) {
 }
 
 fn write(answer: &mut HttpResponse, name: &str, value: &str, seconds: u64) {
-    let text =
-        format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
     // What is written here is plain ASCII, so it is one.
     if let Ok(mut header) = HeaderValue::try_from(text) {
         header.set_sensitive(true);

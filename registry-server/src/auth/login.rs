@@ -285,7 +285,10 @@ impl From<LoginError> for Refused {
             },
             LoginError::Registry(cause) if cause.is_transient() => {
                 tracing::warn!(error = %cause, "a log-in could not be served now");
-                Self::later("the registry cannot log anybody in now: try again in a moment", 1)
+                Self::later(
+                    "the registry cannot log anybody in now: try again in a moment",
+                    1,
+                )
             }
             LoginError::Registry(cause) => {
                 tracing::error!(error = %cause, "a log-in failed");

@@ -51,7 +51,11 @@ impl Providers {
 }
 
 fn settings(name: &str, config: &OidcConfig) -> anyhow::Result<ProviderSettings> {
-    let urls = [&config.authorization_url, &config.token_url, &config.api_url];
+    let urls = [
+        &config.authorization_url,
+        &config.token_url,
+        &config.api_url,
+    ];
     let endpoints = match urls {
         [None, None, None] => None,
         [Some(authorization), Some(token), Some(api)] => Some(OAuthEndpoints {

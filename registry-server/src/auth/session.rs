@@ -1,8 +1,7 @@
 //! Sessions of browsers. They count on `/api/v1` and `/auth` only, and change something only for pages of this service.
 
 use actix_web::{
-    FromRequest as _, HttpRequest, HttpResponse,
-    dev::Payload,
+    HttpRequest, HttpResponse,
     http::{
         Method,
         header::{AUTHORIZATION, HeaderName, ORIGIN},
@@ -19,7 +18,10 @@ use super::{
     cookie::{self, SESSION},
 };
 use crate::{
-    api::{ApiRefusal, no_content, ok, permitted, schema::{BodyRefusals, Done, Refusals}},
+    api::{
+        ApiRefusal, no_content, ok, permitted,
+        schema::{BodyRefusals, Done, Refusals},
+    },
     edge::set_route,
 };
 
@@ -72,7 +74,10 @@ pub(crate) async fn get_session(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, ApiRefusal> {
     set_route("/auth/session");
-    doors.limits.address(|| doors.place.client(&request)).await?;
+    doors
+        .limits
+        .address(|| doors.place.client(&request))
+        .await?;
     let secret = cookie::get(&request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
     let (session, caller) = doors.session(&request, &secret).await?;
     let leave = doors.registry.ask_leave::<OwnAccount>(&caller, ()).await?;
@@ -98,7 +103,10 @@ pub(crate) async fn post_session(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, ApiRefusal> {
     set_route("/auth/session");
-    doors.limits.address(|| doors.place.client(&request)).await?;
+    doors
+        .limits
+        .address(|| doors.place.client(&request))
+        .await?;
     doors.check_origin(&request)?;
     let body: PasswordLogin = permitted::json(&request, payload.into_inner()).await?;
     let origin = doors.place.origin_of(&request);
@@ -124,7 +132,10 @@ pub(crate) async fn post_logout(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, ApiRefusal> {
     set_route("/auth/logout");
-    doors.limits.address(|| doors.place.client(&request)).await?;
+    doors
+        .limits
+        .address(|| doors.place.client(&request))
+        .await?;
     let secret = cookie::get(&request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
     let (_, caller) = doors.session(&request, &secret).await?;
     let leave = doors.registry.ask_leave::<OwnAccount>(&caller, ()).await?;
@@ -146,7 +157,10 @@ pub(crate) async fn get_providers(
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, ApiRefusal> {
     set_route("/auth/providers");
-    doors.limits.address(|| doors.place.client(&request)).await?;
+    doors
+        .limits
+        .address(|| doors.place.client(&request))
+        .await?;
     let names: Vec<&str> = doors.providers.names().collect();
     Ok(ok(names))
 }

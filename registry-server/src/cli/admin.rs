@@ -2,7 +2,10 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgs, OutputArgs, ProviderCommand};
+use super::{
+    AuditCommand, ConfigArgs, OutputArgs, ProviderCommand,
+    groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
+};
 
 /// `granary admin`
 #[derive(Debug, Subcommand)]
@@ -15,9 +18,21 @@ pub enum AdminCommand {
     /// API tokens, for CI and other machines.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Rights of users in repositories that are not their own.
+    /// Rights of users, teams and robots in repositories that are not their own.
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// Organisations.
+    #[command(subcommand)]
+    Org(OrgCommand),
+    /// Teams of organisations.
+    #[command(subcommand)]
+    Team(TeamCommand),
+    /// Who belongs to organisations and teams, and as what.
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Robots of organisations.
+    #[command(subcommand)]
+    Robot(RobotCommand),
     /// Say how a namespace is, and change what is named.
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
@@ -25,6 +40,9 @@ pub enum AdminCommand {
     /// What groups of identity providers mean.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// The audit log: what happened, and the proof that nobody changed what is said of it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// The database's schema.
     #[command(subcommand)]
     Schema(SchemaCommand),
@@ -130,14 +148,30 @@ pub enum TokenCommand {
     Create(TokenCreateArgs),
     /// List the tokens of a user, without what is secret of them.
     List(UserArgs),
+    /// Give a token a successor of the same name, scopes and end, and print it, this once. The token itself ends a while later.
+    Rotate(TokenRotateArgs),
     /// End a token, and what was logged in by it.
     Revoke(TokenRevokeArgs),
+}
+
+/// `granary admin token rotate`
+#[derive(Debug, Args)]
+pub struct TokenRotateArgs {
+    /// Its number, as the list says.
+    #[arg(value_name = "ID")]
+    pub id: i64,
+    /// How long it is good beside its successor, 30 days at most.
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+    pub overlap: std::time::Duration,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `granary admin grant`
 #[derive(Debug, Subcommand)]
 pub enum GrantCommand {
-    /// Grant a user something in repositories of one namespace.
+    /// Grant a user, team or robot something in repositories of one namespace.
     Add(GrantAddArgs),
     /// List the grants in a namespace.
     List(NamespaceArgs),
@@ -148,8 +182,8 @@ pub enum GrantCommand {
 /// `granary admin grant add`
 #[derive(Debug, Args)]
 pub struct GrantAddArgs {
-    /// To whom.
-    #[arg(value_name = "USER")]
+    /// To whom: a user, ORGANISATION/TEAM or ORGANISATION+ROBOT.
+    #[arg(value_name = "NAME")]
     pub user: String,
     /// What: VERBS of read, write, update, delete, admin; REPOSITORIES is a name, or a prefix with /**; TAGS are patterns with *.
     #[arg(value_name = "VERBS:REPOSITORIES[:TAGS]")]
@@ -185,8 +219,8 @@ pub struct NamespaceChangeArgs {
     /// Which, and where the configuration comes from.
     #[command(flatten)]
     pub about: NamespaceArgs,
-    /// Give it to this user, who may do everything in it.
-    #[arg(long, value_name = "USER")]
+    /// Give it to this user, who may do everything in it, or to this organisation.
+    #[arg(long, value_name = "NAME")]
     pub owner: Option<String>,
     /// Who sees repositories that are made from now on.
     #[arg(long, value_enum)]
@@ -220,7 +254,7 @@ impl From<CreateByArg> for granary_access::CreateBy {
 /// `granary admin token create`
 #[derive(Debug, Args)]
 pub struct TokenCreateArgs {
-    /// Whose: it may do no more than this user may.
+    /// Whose: it may do no more than this user or robot may.
     #[arg(value_name = "USER")]
     pub user: String,
     /// What it is for.
@@ -230,6 +264,9 @@ pub struct TokenCreateArgs {
     /// account; REPOSITORIES is a name, a prefix with /**, or **; TAGS are patterns with *.
     #[arg(long = "scope", value_name = "VERBS:REPOSITORIES[:TAGS]")]
     pub scopes: Vec<granary_access::Scope>,
+    /// From where it may be used, an address or CIDR block; may be repeated. From everywhere if nothing is said.
+    #[arg(long = "from", value_name = "BLOCK")]
+    pub from: Vec<granary_access::AddressBlock>,
     /// How long it is good, such as 30d; without an end if it is not said.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub expires: Option<std::time::Duration>,

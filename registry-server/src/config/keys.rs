@@ -129,9 +129,11 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 /// Whether a key begins with these parts.
 fn begins(key: &str, parts: &str) -> bool {
     let mut known = key.split('.');
-    parts
-        .split('.')
-        .all(|part| known.next().is_some_and(|known| known == part || (known == "*" && !part.is_empty())))
+    parts.split('.').all(|part| {
+        known
+            .next()
+            .is_some_and(|known| known == part || (known == "*" && !part.is_empty()))
+    })
 }
 
 /// Whether `name` is a section, at any depth.

@@ -321,9 +321,18 @@ fn the_list_of_keys_is_complete() {
         ("GRANARY_AUTH__OIDC__*__CLIENT_ID", "granary"),
         ("GRANARY_AUTH__OIDC__*__CLIENT_SECRET", "hunter2"),
         ("GRANARY_AUTH__OIDC__*__GROUPS_CLAIM", "groups"),
-        ("GRANARY_AUTH__OIDC__*__AUTHORIZATION_URL", "https://login.example.org/a"),
-        ("GRANARY_AUTH__OIDC__*__TOKEN_URL", "https://login.example.org/t"),
-        ("GRANARY_AUTH__OIDC__*__API_URL", "https://login.example.org/api"),
+        (
+            "GRANARY_AUTH__OIDC__*__AUTHORIZATION_URL",
+            "https://login.example.org/a",
+        ),
+        (
+            "GRANARY_AUTH__OIDC__*__TOKEN_URL",
+            "https://login.example.org/t",
+        ),
+        (
+            "GRANARY_AUTH__OIDC__*__API_URL",
+            "https://login.example.org/api",
+        ),
     ])
     .unwrap();
     let mut names = Vec::new();

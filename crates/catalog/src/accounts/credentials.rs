@@ -3,19 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use granary_access::{CredentialId, PrincipalId, Scopes};
+use granary_access::{AddressBlocks, CredentialId, PrincipalId, Scopes};
 use sea_orm::FromQueryResult;
 use serde_json::json;
 
 use super::{
+    groups::{Count, Outcome, Refusal},
     office::{Authority, Decided},
+    rights::addresses,
+    robots::{heedless, text},
     warm::count_up,
 };
 use crate::{
     Catalog, CatalogError,
     audit::{Deed, action},
     dialect::micros,
-    sql::{self, Id},
+    sql::{self, Id, signed},
     writer::Write,
 };
 
@@ -81,7 +84,22 @@ pub struct StoredToken {
     pub created_at: i64,
     /// When it ends.
     pub expires_at: Option<i64>,
+    /// From where it may be used, if not from everywhere.
+    pub addresses: Option<AddressBlocks>,
+    /// Its successor.
+    pub replaced_by: Option<CredentialId>,
+    /// When it was used last, as far as that was written down.
+    pub last_used_at: Option<i64>,
+    /// From where it was used last.
+    pub last_used_from: Option<String>,
 }
+
+/// Most API tokens of a principal that have not ended.
+const MOST_TOKENS: u64 = 1000;
+/// Most API tokens in a list: those that have not ended, and the youngest of the others.
+const LISTED: u64 = 2 * MOST_TOKENS;
+/// For how long a token that expired is listed.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(FromQueryResult)]
 struct TokenRow {
@@ -91,6 +109,27 @@ struct TokenRow {
     scopes: Option<String>,
     created_at: i64,
     expires_at: Option<i64>,
+    addresses: Option<String>,
+    replaced_by: Option<i64>,
+    last_used_at: Option<i64>,
+    last_used_from: Option<String>,
+}
+
+impl TokenRow {
+    fn read(self) -> Result<StoredToken, CatalogError> {
+        Ok(StoredToken {
+            id: CredentialId(self.id),
+            name: self.name,
+            hint: self.hint,
+            scopes: read_scopes(self.scopes.as_deref())?,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            addresses: self.addresses.as_deref().map(addresses).transpose()?,
+            replaced_by: self.replaced_by.map(CredentialId),
+            last_used_at: self.last_used_at,
+            last_used_from: self.last_used_from,
+        })
+    }
 }
 
 /// A token to make.
@@ -112,6 +151,8 @@ pub struct NewToken {
     pub parent: Option<CredentialId>,
     /// When it ends, in microseconds since 1970.
     pub expires_at: Option<i64>,
+    /// From where it may be used, if not from everywhere.
+    pub addresses: Option<AddressBlocks>,
 }
 
 #[derive(FromQueryResult)]
@@ -162,23 +203,25 @@ impl Catalog {
         }))
     }
 
-    /// The API tokens of a principal that were not withdrawn, oldest first.
+    /// The API tokens of a principal that were not withdrawn, oldest first: those that have not ended, and the last of those that
+    /// expired.
     pub async fn tokens(&self, principal: PrincipalId) -> Result<Vec<StoredToken>, CatalogError> {
-        let query = "SELECT id, name, hint, scopes, created_at, expires_at FROM credentials \
-                     WHERE principal_id = $1 AND kind = 2 AND revoked_at IS NULL ORDER BY id";
-        let rows: Vec<TokenRow> = self.reads.all(query, [principal.0.into()]).await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(StoredToken {
-                    id: CredentialId(row.id),
-                    name: row.name,
-                    hint: row.hint,
-                    scopes: read_scopes(row.scopes.as_deref())?,
-                    created_at: row.created_at,
-                    expires_at: row.expires_at,
-                })
-            })
-            .collect()
+        let query = "SELECT id, name, hint, scopes, created_at, expires_at, addresses, replaced_by, last_used_at, last_used_from \
+                     FROM credentials WHERE principal_id = $1 AND kind = 2 AND revoked_at IS NULL \
+                     AND (expires_at IS NULL OR expires_at > $2) \
+                     ORDER BY CASE WHEN expires_at IS NULL OR expires_at > $3 THEN 0 ELSE 1 END, id DESC LIMIT $4";
+        let now = self.now().await?;
+        let values = [
+            principal.0.into(),
+            (now - micros(REMEMBERED)).into(),
+            now.into(),
+            signed(LISTED).into(),
+        ];
+        let rows: Vec<TokenRow> = self.reads.all(query, values).await?;
+        let tokens: Result<Vec<_>, _> = rows.into_iter().map(TokenRow::read).collect();
+        let mut tokens = tokens?;
+        tokens.sort_unstable_by_key(|token| token.id);
+        Ok(tokens)
     }
 
     /// Keeps a token that somebody made.
@@ -186,17 +229,27 @@ impl Catalog {
         &self,
         by: &Authority,
         token: NewToken,
-    ) -> Result<Decided<CredentialId>, CatalogError> {
+    ) -> Result<Decided<Outcome<CredentialId>>, CatalogError> {
         let scopes = write_scopes(&token.scopes)?;
         self.decided(by, async move |write, by| {
             let (owner, name) = (token.principal, token.name.clone());
-            let detail =
-                json!({ "name": name, "scopes": token.scopes, "expires_at": token.expires_at });
+            if let Some(refusal) = heedless(write, token.addresses.as_ref()).await? {
+                return Ok(Err(refusal));
+            }
+            if let Some(refusal) = no_more(write, owner).await? {
+                return Ok(Err(refusal));
+            }
+            let detail = json!({
+                "name": name,
+                "scopes": token.scopes,
+                "expires_at": token.expires_at,
+                "addresses": token.addresses,
+            });
             let id = insert(write, token, scopes, by.author()).await?;
             let target = format!("{}#{}", name_of(write, owner).await?, id.0);
             let deed = Deed::new(action::TOKEN_CREATE, target).with(detail);
             by.note(write, deed).await?;
-            Ok(id)
+            Ok(Ok(id))
         })
         .await
     }
@@ -278,7 +331,29 @@ impl Catalog {
     }
 }
 
-async fn insert(
+/// Why a principal gets no further token: it is gone, or has as many as it may.
+pub(super) async fn no_more(
+    write: &Write,
+    principal: PrincipalId,
+) -> Result<Option<Refusal>, CatalogError> {
+    // Nobody removes it, or makes another for it, until this transaction ends.
+    let lock = format!(
+        "SELECT id FROM principals WHERE id = $1 AND kind <= 2 AND state <> 2{}",
+        write.dialect.lock("principals")
+    );
+    let found: Option<Id> = sql::one(&write.transaction, &lock, [principal.0.into()]).await?;
+    if found.is_none() {
+        return Ok(Some(Refusal::NoSuch(name_of(write, principal).await?)));
+    }
+    let count = "SELECT COUNT(*) AS number FROM credentials WHERE principal_id = $1 AND kind = 2 AND revoked_at IS NULL \
+                 AND (expires_at IS NULL OR expires_at > $2)";
+    let values = [principal.0.into(), write.now.into()];
+    let live: Option<Count> = sql::one(&write.transaction, count, values).await?;
+    let is_full = live.is_some_and(|live| sql::unsigned(live.number) >= MOST_TOKENS);
+    Ok(is_full.then_some(Refusal::Full(MOST_TOKENS)))
+}
+
+pub(super) async fn insert(
     write: &mut Write,
     token: NewToken,
     scopes: Option<String>,
@@ -288,8 +363,8 @@ async fn insert(
         Some(parent) => earlier(token.expires_at, end_of(write, parent).await?),
         None => token.expires_at,
     };
-    let insert = "INSERT INTO credentials (principal_id, kind, name, secret, hint, scopes, parent_id, created_at, expires_at, created_by) \
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id";
+    let insert = "INSERT INTO credentials (principal_id, kind, name, secret, hint, scopes, parent_id, created_at, expires_at, created_by, addresses) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
     let values = [
         token.principal.0.into(),
         token.kind.number().into(),
@@ -301,6 +376,7 @@ async fn insert(
         write.now.into(),
         expires_at.into(),
         author.into(),
+        text(token.addresses.as_ref())?.into(),
     ];
     let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
     row.map(|row| CredentialId(row.id))
@@ -356,11 +432,11 @@ async fn end_of(write: &Write, credential: CredentialId) -> Result<Option<i64>, 
     Ok(row.and_then(|row| row.expires_at))
 }
 
-fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+pub(super) fn earlier(one: Option<i64>, other: Option<i64>) -> Option<i64> {
     one.into_iter().chain(other).min()
 }
 
-fn read_scopes(text: Option<&str>) -> Result<Scopes, CatalogError> {
+pub(super) fn read_scopes(text: Option<&str>) -> Result<Scopes, CatalogError> {
     match text {
         None => Ok(Scopes::unlimited()),
         Some(text) => {
@@ -369,7 +445,7 @@ fn read_scopes(text: Option<&str>) -> Result<Scopes, CatalogError> {
     }
 }
 
-fn write_scopes(scopes: &Scopes) -> Result<Option<String>, CatalogError> {
+pub(super) fn write_scopes(scopes: &Scopes) -> Result<Option<String>, CatalogError> {
     if scopes.are_unlimited() {
         return Ok(None);
     }

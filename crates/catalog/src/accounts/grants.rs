@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     credentials::name_of,
+    groups::{Outcome, Refusal, drop_foreign_grants},
     office::{Authority, Decided},
     rights::patterns,
     warm::count_up,
@@ -104,23 +105,32 @@ impl NamespaceRow {
 }
 
 impl Catalog {
-    /// Grants something in the namespace that `repositories` is of, which is made if it is not there. `None` if the pattern is
-    /// of no namespace.
+    /// Grants something in the namespace that `repositories` is of, which is made if it is not there. A robot or a team gets
+    /// rights in namespaces of whom it belongs to only.
     pub async fn grant(
         &self,
         by: &Authority,
         grantee: PrincipalId,
         repositories: RepositoryPattern,
         grant: Grant,
-    ) -> Result<Decided<Option<i64>>, CatalogError> {
+    ) -> Result<Decided<Outcome<i64>>, CatalogError> {
         let Some(namespace) = repositories.namespace().map(str::to_owned) else {
-            return Ok(Ok(None));
+            return Ok(Ok(Err(Refusal::NoNamespace)));
         };
         let tags = match grant.tags.are_all() {
             true => None,
             false => Some(text(&grant.tags)?),
         };
         self.decided(by, async move |write, by| {
+            let name = name_of(write, grantee).await?;
+            let Some(found) = kept(write, grantee, "kind IN (1, 2, 4)").await? else {
+                return Ok(Err(Refusal::NoSuch(name)));
+            };
+            if let Some(owner) = found.owner_id
+                && owner_of(write, &namespace).await? != Some(owner)
+            {
+                return Ok(Err(Refusal::Foreign(name)));
+            }
             let namespace = make_namespace(write, &namespace, None).await?;
             let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at, created_by) \
                           VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
@@ -135,16 +145,17 @@ impl Catalog {
                 by.author().into(),
             ];
             let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
+            let row = row.ok_or_else(|| CatalogError::damaged("grants", "an insert returned no row"))?;
             count_up(write).await?;
             let detail = json!({
-                "to": name_of(write, grantee).await?,
+                "to": name,
                 "verbs": grant.verbs,
                 "tags": grant.tags,
                 "ends_at": grant.ends_at,
             });
             let deed = Deed::new(action::GRANT_CREATE, &repositories).with(detail);
             by.note(write, deed).await?;
-            Ok(row.map(|row| row.id))
+            Ok(Ok(row.id))
         })
         .await
     }
@@ -225,13 +236,19 @@ impl Catalog {
         by: &Authority,
         name: String,
         change: NamespaceChange,
-    ) -> Result<Decided<StoredNamespace>, CatalogError> {
+    ) -> Result<Decided<Outcome<StoredNamespace>>, CatalogError> {
         self.decided(by, async move |write, by| {
+            if let Some(owner) = change.owner
+                && kept(write, owner, "kind IN (1, 3)").await?.is_none()
+            {
+                return Ok(Err(Refusal::NoSuch(name_of(write, owner).await?)));
+            }
             let namespace = make_namespace(write, &name, None).await?;
             if let Some(owner) = change.owner {
                 let set = "UPDATE namespaces SET owner_id = $1 WHERE id = $2";
                 let values = [owner.0.into(), namespace.into()];
                 sql::execute(&write.transaction, set, values).await?;
+                drop_foreign_grants(write, namespace, owner.0).await?;
             }
             let row: Option<NamespaceRow> =
                 sql::one(&write.transaction, NAMESPACE, [name.as_str().into()]).await?;
@@ -269,7 +286,7 @@ impl Catalog {
             });
             let deed = Deed::new(action::NAMESPACE_CHANGE, name).with(detail);
             by.note(write, deed).await?;
-            Ok(now)
+            Ok(Ok(now))
         })
         .await
     }
@@ -277,6 +294,39 @@ impl Catalog {
 
 fn text(patterns: &TagPatterns) -> Result<String, CatalogError> {
     serde_json::to_string(patterns).map_err(|error| CatalogError::damaged("grants", error))
+}
+
+#[derive(FromQueryResult)]
+struct Kept {
+    owner_id: Option<i64>,
+}
+
+/// A principal that something is given to: nobody removes it until the transaction ends.
+async fn kept(
+    write: &Write,
+    principal: PrincipalId,
+    kinds: &str,
+) -> Result<Option<Kept>, CatalogError> {
+    let keep = format!(
+        "SELECT owner_id FROM principals WHERE id = $1 AND state <> 2 AND {kinds}{}",
+        write.dialect.keep("principals")
+    );
+    sql::one(&write.transaction, &keep, [principal.0.into()]).await
+}
+
+/// Whose a namespace is, or would be if it were made; it gets no other owner until the transaction ends.
+async fn owner_of(write: &Write, namespace: &str) -> Result<Option<i64>, CatalogError> {
+    let lock = format!(
+        "SELECT owner_id FROM namespaces WHERE name = $1{}",
+        write.dialect.lock("namespaces")
+    );
+    let found: Option<Kept> = sql::one(&write.transaction, &lock, [namespace.into()]).await?;
+    if let Some(found) = found {
+        return Ok(found.owner_id);
+    }
+    let bears = "SELECT id FROM principals WHERE handle = $1 AND kind IN (1, 3)";
+    let bears: Option<Id> = sql::one(&write.transaction, bears, [namespace.into()]).await?;
+    Ok(bears.map(|bears| bears.id))
 }
 
 /// The row of a namespace, made if needed. It belongs to the user or organisation of its name, or else to `owner`.

@@ -177,7 +177,15 @@ async fn belong(
     let values = [id.into(), source.into()];
     let former: Vec<Belonging> = sql::all(&write.transaction, query, values).await?;
     let mut deeds = Vec::new();
-    for (group, Belongs { role, organisation, name: group_name }) in &wanted {
+    for (
+        group,
+        Belongs {
+            role,
+            organisation,
+            name: group_name,
+        },
+    ) in &wanted
+    {
         let is_so = |one: &Belonging| one.group_id == *group && one.role == i64::from(*role);
         if former.iter().any(is_so) {
             continue;
@@ -196,8 +204,12 @@ async fn belong(
         let detail = json!({ "member": name, "role": role, "source": source });
         deeds.push(Deed::new(action::MEMBER_SET, group_name).with(detail));
     }
-    for gone in former.iter().filter(|one| !wanted.contains_key(&one.group_id)) {
-        let leave = "DELETE FROM memberships WHERE member_id = $1 AND group_id = $2 AND source = $3";
+    for gone in former
+        .iter()
+        .filter(|one| !wanted.contains_key(&one.group_id))
+    {
+        let leave =
+            "DELETE FROM memberships WHERE member_id = $1 AND group_id = $2 AND source = $3";
         let values = [id.into(), gone.group_id.into(), source.into()];
         sql::execute(&write.transaction, leave, values).await?;
         let detail = json!({ "member": name, "source": source });

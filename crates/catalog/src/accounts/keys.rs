@@ -9,12 +9,15 @@ use crate::{Catalog, CatalogError, sql};
 pub enum KeyPurpose {
     /// Tokens of the token service.
     Tokens,
+    /// Checkpoints of the audit log.
+    Audit,
 }
 
 impl KeyPurpose {
     fn number(self) -> i16 {
         match self {
             Self::Tokens => 1,
+            Self::Audit => 2,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     confirm::Asker,
     credentials::set_password,
+    groups::{ITSELF, Name, THINGS_OF, end},
     office::{Authority, Decided},
     warm::count_up,
 };
@@ -71,6 +72,25 @@ pub enum Departure {
     Disabled,
     /// For good. Its name may be another's one day, who gets nothing of it.
     Removed,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Departed {
+    /// So it is.
+    Done,
+    /// There is no such user.
+    NotThere,
+    /// Nobody else who may sign in administers the installation.
+    LastAdministrator,
+    /// Nobody else owns this organisation.
+    LastOwner(String),
+}
+
+#[derive(FromQueryResult)]
+struct Locked {
+    id: i64,
+    administers: bool,
 }
 
 /// `principals.kind` of a user.
@@ -143,47 +163,55 @@ impl Catalog {
         self.reads.one(query, [id.0.into()]).await
     }
 
-    /// Lets a user go or return; `false` if there is none of that name, or it is the last administrator who may sign in.
+    /// Lets a user go or return. One who goes for good takes his robots with him.
     pub async fn depart(
         &self,
         by: &Authority,
         handle: &str,
         how: Departure,
-    ) -> Result<Decided<bool>, CatalogError> {
+    ) -> Result<Decided<Departed>, CatalogError> {
         let handle = handle.to_owned();
         self.decided(by, async move |write, by| {
-            // Of two administrators who remove each other, one stays.
+            let find = "SELECT id FROM principals WHERE handle = $1 AND kind = 1 AND state <> 2";
+            let found: Option<Id> =
+                sql::one(&write.transaction, find, [handle.as_str().into()]).await?;
+            let Some(Id { id }) = found else {
+                return Ok(Departed::NotThere);
+            };
+            if how == Departure::Removed {
+                lock_organisations(write, id).await?;
+            }
+            // Of two administrators who remove each other, one stays. Whoever gives something to this user keeps the row, and
+            // is seen by what follows.
             let lock = format!(
-                "SELECT id FROM principals WHERE system_role = 1 AND state = 0 ORDER BY id{}",
+                "SELECT id, (system_role = 1 AND state = 0) AS administers FROM principals \
+                 WHERE (system_role = 1 AND state = 0) OR id = $1 ORDER BY id{}",
                 write.dialect.lock("principals")
             );
-            let administrators: Vec<Id> = sql::all(&write.transaction, &lock, []).await?;
-            let find = "SELECT id FROM principals WHERE handle = $1 AND kind = 1 AND state <> 2";
-            let found: Option<Id> = sql::one(&write.transaction, find, [handle.as_str().into()]).await?;
-            let Some(Id { id }) = found else {
-                return Ok(false);
-            };
-            let is_last = matches!(&administrators[..], [last] if last.id == id);
-            if is_last && how != Departure::Returns {
-                return Ok(false);
+            let locked: Vec<Locked> = sql::all(&write.transaction, &lock, [id.into()]).await?;
+            let mut administrators = locked.iter().filter(|row| row.administers);
+            let is_one = locked.iter().any(|row| row.administers && row.id == id);
+            if how != Departure::Returns && is_one && administrators.all(|row| row.id == id) {
+                return Ok(Departed::LastAdministrator);
             }
-            let statements: &[&str] = match how {
-                Departure::Returns => &["UPDATE principals SET state = 0 WHERE id = $1"],
-                Departure::Disabled => &["UPDATE principals SET state = 1 WHERE id = $1"],
-                Departure::Removed => &[
-                    "DELETE FROM grants WHERE grantee_id = $1",
-                    "DELETE FROM memberships WHERE member_id = $1",
-                ],
+            let state = match how {
+                Departure::Returns => {
+                    "UPDATE principals SET state = 0 WHERE id = $1 AND state <> 2"
+                }
+                Departure::Disabled => {
+                    "UPDATE principals SET state = 1 WHERE id = $1 AND state <> 2"
+                }
+                Departure::Removed => {
+                    if let Some(organisation) = owned_by_nobody_else(write, id).await? {
+                        return Ok(Departed::LastOwner(organisation));
+                    }
+                    end(write, THINGS_OF, id).await?;
+                    end(write, ITSELF, id).await?;
+                    ""
+                }
             };
-            for statement in statements {
-                sql::execute(&write.transaction, statement, [id.into()]).await?;
-            }
-            if how == Departure::Removed {
-                let values = || [id.into(), write.now.into()];
-                let go = "UPDATE principals SET state = 2, handle = NULL, removed_at = $2 WHERE id = $1";
-                sql::execute(&write.transaction, go, values()).await?;
-                let end = "UPDATE credentials SET revoked_at = $2 WHERE principal_id = $1 AND revoked_at IS NULL";
-                sql::execute(&write.transaction, end, values()).await?;
+            if !state.is_empty() {
+                sql::execute(&write.transaction, state, [id.into()]).await?;
             }
             count_up(write).await?;
             let how = match how {
@@ -193,7 +221,7 @@ impl Catalog {
             };
             let deed = Deed::new(action::USER_CHANGE, handle).with(json!({ "state": how }));
             by.note(write, deed).await?;
-            Ok(true)
+            Ok(Departed::Done)
         })
         .await
     }
@@ -206,9 +234,42 @@ impl Catalog {
     }
 }
 
-/// A process that was heard of lately and knows no accounts.
+/// A process that was heard of lately and does not know a release of the schema.
 const OLD: &str =
     "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
+
+/// The version of a process that was heard of lately and does not know that release of the schema, if there is one.
+pub(super) async fn older_replica(
+    write: &Write,
+    release: i64,
+) -> Result<Option<String>, CatalogError> {
+    let values = [release.into(), (write.now - micros(GONE)).into()];
+    let old: Option<Old> = sql::one(&write.transaction, OLD, values).await?;
+    Ok(old.map(|old| old.version))
+}
+
+/// Locks the organisations that a user owns: nobody else's part in them changes until the transaction ends.
+async fn lock_organisations(write: &Write, user: i64) -> Result<(), CatalogError> {
+    let lock = format!(
+        "SELECT id FROM principals WHERE id IN (SELECT m.group_id FROM memberships m WHERE m.member_id = $1 AND m.role = 5) \
+         ORDER BY id{}",
+        write.dialect.lock("principals")
+    );
+    let _: Vec<Id> = sql::all(&write.transaction, &lock, [user.into()]).await?;
+    Ok(())
+}
+
+/// An organisation that has no other owner than this user, who is locked: he becomes owner of no other meanwhile.
+async fn owned_by_nobody_else(write: &Write, user: i64) -> Result<Option<String>, CatalogError> {
+    // Of an organisation that became his since its like were locked.
+    lock_organisations(write, user).await?;
+    let query = "SELECT o.name FROM memberships m JOIN principals o ON o.id = m.group_id \
+                 WHERE m.member_id = $1 AND m.role = 5 AND NOT EXISTS \
+                   (SELECT 1 FROM memberships x WHERE x.group_id = m.group_id AND x.role = 5 AND x.member_id <> $1) \
+                 ORDER BY o.name LIMIT 1";
+    let found: Option<Name> = sql::one(&write.transaction, query, [user.into()]).await?;
+    Ok(found.map(|found| found.name))
+}
 
 async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, CatalogError> {
     let note =
@@ -216,12 +277,7 @@ async fn first(write: &mut Write, user: NewUser) -> Result<FirstAccount, Catalog
     if sql::execute(&write.transaction, note, []).await? == 0 {
         return Ok(FirstAccount::NotTheFirst);
     }
-    let values = [
-        granary_migrations::KNOWS_ACCOUNTS.into(),
-        (write.now - micros(GONE)).into(),
-    ];
-    let old: Option<Old> = sql::one(&write.transaction, OLD, values).await?;
-    if let Some(Old { version }) = old {
+    if let Some(version) = older_replica(write, granary_migrations::KNOWS_ACCOUNTS).await? {
         let undo = "DELETE FROM settings WHERE name = 'accounts'";
         sql::execute(&write.transaction, undo, []).await?;
         return Ok(FirstAccount::OldReplica { version });

@@ -150,8 +150,8 @@ pub(super) async fn begin(
         session.provider.clone().into(),
     ];
     let row: Option<Id> = sql::one(&write.transaction, insert, values).await?;
-    let Id { id } = row
-        .ok_or_else(|| CatalogError::damaged("credentials", "an insert returned no row"))?;
+    let Id { id } =
+        row.ok_or_else(|| CatalogError::damaged("credentials", "an insert returned no row"))?;
     let end = "UPDATE credentials SET revoked_at = $2 WHERE principal_id = $1 AND kind = 4 AND revoked_at IS NULL AND id < ( \
                  SELECT MIN(id) FROM (SELECT id FROM credentials WHERE principal_id = $1 AND kind = 4 AND revoked_at IS NULL \
                  ORDER BY id DESC LIMIT $3) newest)";

@@ -57,6 +57,8 @@ pub mod action {
     pub const MEMBER_REMOVE: &str = "member.remove";
     /// A robot was made.
     pub const ROBOT_CREATE: &str = "robot.create";
+    /// A robot has other settings.
+    pub const ROBOT_CHANGE: &str = "robot.change";
     /// A robot was removed.
     pub const ROBOT_REMOVE: &str = "robot.remove";
     /// Groups of an identity provider mean groups here.
@@ -67,6 +69,8 @@ pub mod action {
     pub const PUBLISHER_CHANGE: &str = "publisher.change";
     /// Signing keys were rotated or retired.
     pub const KEYS_CHANGE: &str = "keys.change";
+    /// Rows of this log were removed, after they were exported.
+    pub const AUDIT_REMOVE: &str = "audit.remove";
     /// Something was not allowed.
     pub const DENIED: &str = "access.deny";
 }

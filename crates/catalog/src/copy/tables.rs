@@ -104,7 +104,7 @@ const fn keyed(name: &'static str, key: usize, columns: &'static [Column]) -> Ta
 
 /// Tables that a copy leaves out: sessions and processes of the source, objects that the source is to delete from its own
 /// store, and what the schema notes about itself.
-pub const LEFT_OUT: [&str; 13] = [
+pub const LEFT_OUT: [&str; 10] = [
     "uploads",
     "upload_tails",
     "doomed_objects",
@@ -117,14 +117,11 @@ pub const LEFT_OUT: [&str; 13] = [
     // Counted anew.
     "namespace_usage",
     "namespace_blobs",
-    "audit_pending",
-    "audit_log",
-    "audit_checkpoints",
 ];
 
 /// Every other table, each behind those that it refers to. One that refers to itself does so backwards, to rows with
 /// smaller numbers, and these are copied first.
-pub const COPIED: [Table; 21] = [
+pub const COPIED: [Table; 24] = [
     Table {
         // What the target notes about itself stays the target's. Its release follows from the rest at the end.
         only: Some("name <> 'schema-release' AND name NOT LIKE 'copy-%'"),
@@ -402,6 +399,58 @@ pub const COPIED: [Table; 21] = [
         "removed_manifests",
         2,
         &[int("repository_id"), bytes("digest"), int("removed_at")],
+    ),
+    numbered(
+        "audit_pending",
+        &[
+            int("id"),
+            int("at"),
+            text("request_id"),
+            text("action"),
+            bool("allowed"),
+            text("reason"),
+            optional(int("actor_id")),
+            text("actor"),
+            optional(int("credential_id")),
+            optional(text("address")),
+            text("target"),
+            optional(text("detail")),
+        ],
+    ),
+    keyed(
+        "audit_log",
+        2,
+        &[
+            int("at"),
+            int("seq"),
+            text("request_id"),
+            text("action"),
+            bool("allowed"),
+            text("reason"),
+            optional(int("actor_id")),
+            text("actor"),
+            optional(int("credential_id")),
+            optional(text("address")),
+            text("target"),
+            optional(text("detail")),
+            bytes("chain"),
+        ],
+    ),
+    keyed(
+        "audit_checkpoints",
+        1,
+        &[
+            int("number"),
+            int("first_seq"),
+            int("last_seq"),
+            int("first_at"),
+            int("last_at"),
+            bytes("chain"),
+            text("kid"),
+            bytes("signature"),
+            int("signed_at"),
+            optional(int("removed_at")),
+        ],
     ),
 ];
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use granary_access::{Scopes, Visibility};
+use granary_access::{AddressBlocks, Scopes, Visibility};
 use granary_catalog::FirstAccount;
 use granary_identity::Secret;
 use granary_oci::RepositoryName;
@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccountsError,
+    groups_command::{GroupsCommand, GroupsReport},
     mappings::{MappingReport, ProviderCommand},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
-    tokens::TokenReport,
+    tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
 };
 use crate::{Installation, Registry, RepositoryAdmin};
@@ -58,6 +59,9 @@ pub enum AccountsCommand {
         scopes: Scopes,
         /// How long it is good, in seconds; without an end if it is not said.
         lifetime: Option<u64>,
+        /// From where it may be used, if not from everywhere.
+        #[serde(default)]
+        addresses: Option<AddressBlocks>,
     },
     /// End an API token.
     RevokeToken {
@@ -82,6 +86,8 @@ pub enum AccountsCommand {
     Tenancy(TenancyCommand),
     /// Look after what groups of identity providers mean.
     Provider(ProviderCommand),
+    /// Look after organisations, teams and robots.
+    Groups(GroupsCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -126,6 +132,8 @@ pub enum AccountsReport {
     },
     /// How a namespace is.
     Namespace(NamespaceReport),
+    /// What became of organisations, teams or robots.
+    Groups(GroupsReport),
     /// The first account is there.
     Bootstrapped {
         /// Its name.
@@ -212,9 +220,15 @@ impl Registry {
                 name,
                 scopes,
                 lifetime,
+                addresses,
             } => {
-                let lifetime = lifetime.map(Duration::from_secs);
-                let (id, token) = leave.create_token(&user, name, scopes, lifetime).await?;
+                let request = TokenRequest {
+                    name,
+                    scopes,
+                    lifetime: lifetime.map(Duration::from_secs),
+                    addresses,
+                };
+                let (id, token) = leave.create_token(&user, request).await?;
                 Ok(AccountsReport::TokenCreated { id, token })
             }
             AccountsCommand::Users => Ok(AccountsReport::Users {
@@ -229,6 +243,7 @@ impl Registry {
             }),
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
             AccountsCommand::Provider(command) => self.about_provider(command).await,
+            AccountsCommand::Groups(command) => self.groups(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
                 Ok(AccountsReport::TokenRevoked { id })
@@ -288,18 +303,18 @@ impl Registry {
 }
 
 /// A secret on its way through the server's own socket.
-mod revealed {
+pub(super) mod revealed {
     use granary_identity::Secret;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::accounts) fn serialize<S: Serializer>(
         secret: &Secret,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(secret.expose())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::accounts) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::from)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use granary_access::{Handle, HandleError, Reason};
+use granary_access::{GroupNameError, HandleError, Reason};
 use granary_identity::{PasswordRefused, PoolError};
 use granary_oci::RepositoryName;
 
@@ -52,7 +52,56 @@ pub enum AccountsError {
     NoKey,
     /// The name is taken.
     #[error("the name '{0}' is taken")]
-    Taken(Handle),
+    Taken(String),
+    /// The name cannot be one of a team or a robot.
+    #[error(transparent)]
+    GroupName(#[from] GroupNameError),
+    /// The namespace of that name is somebody else's.
+    #[error(
+        "the namespace '{0}' belongs to somebody else: take another name, or give the namespace to the owner of the organisation first"
+    )]
+    NamespaceTaken(String),
+    /// There is nobody and nothing of that name.
+    #[error("there is no organisation, team, robot or user '{0}'")]
+    NoSuch(String),
+    /// It belongs to somebody else.
+    #[error(
+        "'{0}' belongs to somebody else: teams and robots have rights, and robots are members, with their own organisation or user only"
+    )]
+    Foreign(String),
+    /// What members may do, their roles say.
+    #[error(
+        "'{0}' is an organisation: grant this to a team of it, or give its members a role there"
+    )]
+    NotToOrganisation(String),
+    /// The organisation would have no owner.
+    #[error("nobody else owns the organisation '{0}': make somebody else an owner first")]
+    LastOwner(String),
+    /// An administrator of the organisation is not enough.
+    #[error("only owners of an organisation make and remove its owners")]
+    OwnersOnly,
+    /// A robot looks after nothing.
+    #[error(
+        "a robot is member, read or write in its organisation, and member of a team, but looks after neither"
+    )]
+    NotForRobots,
+    /// There are repositories in it.
+    #[error(
+        "the namespace '{0}' has repositories: remove them first, or give the namespace to somebody else"
+    )]
+    HasRepositories(String),
+    /// There are enough.
+    #[error("there are {0} already, and no more may be made: remove what is not needed")]
+    Full(u64),
+    /// A replica would let in whoever is elsewhere.
+    #[error(
+        "a replica of version {0} is running, which does not look at lists of addresses: stop or upgrade it, wait a minute, and \
+         try again"
+    )]
+    IgnoresAddresses(String),
+    /// A successor is not another token for good.
+    #[error("a token is good for 30 days at most beside its successor")]
+    Overlap,
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoSuchUser(String),

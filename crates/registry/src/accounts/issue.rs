@@ -156,6 +156,7 @@ impl Registry {
             scopes: scopes.clone(),
             parent: Some(parent),
             expires_at: Some(dialect::now() + dialect::micros(REFRESH)),
+            addresses: None,
         };
         self.parts.catalog.issue_token(kept).await?;
         Ok(Some(token.into_text()))

@@ -1,4 +1,5 @@
-//! The keys that sign tokens. They lie encrypted in the catalog, so that all replicas have the same.
+//! The keys that sign tokens, and those for checkpoints of the audit log. They lie encrypted in the catalog, so that all
+//! replicas have the same.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -53,15 +54,29 @@ impl Registry {
                 "tokens cannot be signed without the key that auth.key_file names",
             ));
         };
+        let key = self.signing_key(KeyPurpose::Tokens, &own).await?;
+        Ok(key.signer())
+    }
+
+    /// The newest key of a purpose that is active and that `own` opens. Made if there is none.
+    pub(crate) async fn signing_key(
+        &self,
+        purpose: KeyPurpose,
+        own: &InstallationKey,
+    ) -> Result<SigningKey, RegistryError> {
         for _ in 0..2 {
-            let read = self.read_keys(FRESH).await?;
+            let keys = match purpose {
+                KeyPurpose::Tokens => self.read_keys(FRESH).await?.keys,
+                // Asked for once a minute.
+                KeyPurpose::Audit => self.parts.catalog.keys(purpose).await?.into(),
+            };
             let now = dialect::now();
-            let active = read.keys.iter().rev().filter(|key| {
+            let active = keys.iter().rev().filter(|key| {
                 key.active_from <= now && key.retires_at.is_none_or(|retires| now < retires)
             });
             for key in active {
-                match opened(&own, key) {
-                    Ok(signer) => return Ok(signer),
+                match opened(own, key) {
+                    Ok(key) => return Ok(key),
                     Err(problem) => {
                         tracing::warn!(
                             kid = key.kid,
@@ -71,15 +86,20 @@ impl Registry {
                     }
                 }
             }
-            let slot = read.keys.last().map_or(1, |last| last.slot + 1);
-            self.make_key(&own, slot).await?;
+            let slot = keys.last().map_or(1, |last| last.slot + 1);
+            self.make_key(purpose, own, slot).await?;
         }
         Err(RegistryError::Internal(
             "a key that was just made cannot be read",
         ))
     }
 
-    async fn make_key(&self, own: &InstallationKey, slot: i64) -> Result<(), RegistryError> {
+    async fn make_key(
+        &self,
+        purpose: KeyPurpose,
+        own: &InstallationKey,
+        slot: i64,
+    ) -> Result<(), RegistryError> {
         let failed = |_| RegistryError::Internal("a signing key could not be made");
         let key = SigningKey::generate().map_err(failed)?;
         let unsealed = |_| RegistryError::Internal("a signing key could not be encrypted");
@@ -93,11 +113,10 @@ impl Registry {
             active_from: 0,
             retires_at: None,
         };
-        self.parts
-            .catalog
-            .keep_key(KeyPurpose::Tokens, stored)
-            .await?;
-        self.read_keys(Duration::ZERO).await?;
+        self.parts.catalog.keep_key(purpose, stored).await?;
+        if purpose == KeyPurpose::Tokens {
+            self.read_keys(Duration::ZERO).await?;
+        }
         Ok(())
     }
 
@@ -127,13 +146,13 @@ impl Registry {
     }
 }
 
-fn opened(own: &InstallationKey, key: &StoredKey) -> Result<Signer, &'static str> {
+/// The private half of a key, if `own` encrypted it.
+pub(crate) fn opened(own: &InstallationKey, key: &StoredKey) -> Result<SigningKey, &'static str> {
     if own.id().as_ref() != Ok(&key.wrapped_by) {
         return Err("another installation key encrypted it");
     }
     let pkcs8 = own
         .open(&key.kid, &key.sealed)
         .map_err(|_| "what the catalog holds is damaged")?;
-    let key = SigningKey::from_pkcs8(&pkcs8).map_err(|_| "what the catalog holds is no key")?;
-    Ok(key.signer())
+    SigningKey::from_pkcs8(&pkcs8).map_err(|_| "what the catalog holds is no key")
 }

@@ -10,7 +10,7 @@ use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AccountsError, AccountsReport};
+use super::{AccountsError, AccountsReport, groups::settled};
 use crate::{Leave, NamespaceAdmin, Registry, RegistryError, RepositoryAdmin, leave::done};
 
 /// Something to do about rights in a namespace.
@@ -42,7 +42,7 @@ pub enum TenancyCommand {
 /// What is to be granted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GrantRequest {
-    /// To whom.
+    /// To whom: a user, a team or a robot.
     pub user: String,
     /// What.
     pub verbs: Verbs,
@@ -156,7 +156,7 @@ impl Leave<NamespaceAdmin> {
     ) -> Result<NamespaceReport, AccountsError> {
         let name = self.of().to_owned();
         let owner = match change.owner {
-            Some(owner) => Some(self.registry.known(&owner).await?),
+            Some(owner) => Some(self.registry.landlord(&owner).await?),
             None => None,
         };
         let change = NamespaceChange {
@@ -167,7 +167,7 @@ impl Leave<NamespaceAdmin> {
         };
         let catalog = &self.parts().catalog;
         let changing = catalog.change_namespace(self.authority(), name.clone(), change);
-        Ok(NamespaceReport::new(name, done(changing.await?)?))
+        Ok(NamespaceReport::new(name, settled(changing.await?)?))
     }
 }
 
@@ -183,7 +183,7 @@ impl<S> Leave<S> {
         if verbs.has(Verb::Account) || verbs == Verbs::NONE {
             return Err(AccountsError::NotGrantable);
         }
-        let (catalog, grantee) = (&self.parts().catalog, self.registry.known(&user).await?);
+        let (catalog, grantee) = (&self.parts().catalog, self.registry.grantee(&user).await?);
         let now = catalog.now().await?;
         let ends_at = lifetime.map(|lifetime| now.saturating_add(dialect::micros(lifetime)));
         let grant = Grant {
@@ -192,9 +192,8 @@ impl<S> Leave<S> {
             ends_at,
         };
         let granting = catalog.grant(self.authority(), grantee, repositories.clone(), grant);
-        let id = done(granting.await?)?;
         Ok(GrantReport {
-            id: id.ok_or(AccountsError::NoNamespace)?,
+            id: settled(granting.await?)?,
             user,
             verbs,
             repositories: repositories.to_string(),

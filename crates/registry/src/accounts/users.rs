@@ -1,7 +1,7 @@
 //! Users, as who administers the installation sees them.
 
 use granary_access::{Handle, Principal, PrincipalId, Reason, Scopes};
-use granary_catalog::{Departure, NewUser};
+use granary_catalog::{Departed, Departure, NewUser, PrincipalKind};
 use granary_identity::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -63,7 +63,7 @@ impl Leave<Installation> {
         let handle = user.handle.clone();
         let catalog = &self.parts().catalog;
         let made = done(catalog.create_user(self.authority(), user).await?)?;
-        let (_, owns_its_name) = made.ok_or(AccountsError::Taken(handle))?;
+        let (_, owns_its_name) = made.ok_or(AccountsError::Taken(handle.to_string()))?;
         Ok(owns_its_name)
     }
 
@@ -88,8 +88,11 @@ impl Leave<Installation> {
         };
         let catalog = &self.parts().catalog;
         match done(catalog.depart(self.authority(), user, how).await?)? {
-            true => Ok(()),
-            false => Err(AccountsError::NoSuchUserOrLast(user.to_owned())),
+            Departed::Done => Ok(()),
+            Departed::NotThere | Departed::LastAdministrator => {
+                Err(AccountsError::NoSuchUserOrLast(user.to_owned()))
+            }
+            Departed::LastOwner(organisation) => Err(AccountsError::LastOwner(organisation)),
         }
     }
 }
@@ -177,7 +180,9 @@ impl Registry {
 
     /// The number of the user of that name, who may be disabled.
     pub(super) async fn known(&self, user: &str) -> Result<PrincipalId, AccountsError> {
-        let found = self.parts.catalog.principal(user).await?;
-        found.ok_or_else(|| AccountsError::NoSuchUser(user.to_owned()))
+        match self.parts.catalog.named(user).await? {
+            Some((id, PrincipalKind::User)) => Ok(id),
+            _ => Err(AccountsError::NoSuchUser(user.to_owned())),
+        }
     }
 }

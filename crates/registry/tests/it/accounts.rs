@@ -34,15 +34,15 @@ pub(crate) fn rules(anonymous: AnonymousMode) -> Rules {
     }
 }
 
-fn secret(text: &str) -> Secret {
+pub(crate) fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
-fn password(user: &str) -> Secret {
+pub(crate) fn password(user: &str) -> Secret {
     secret(&format!("{user}, quite long"))
 }
 
-async fn bootstrap(registry: &Registry) {
+pub(crate) async fn bootstrap(registry: &Registry) {
     let command = AccountsCommand::Bootstrap {
         user: "alice".to_owned(),
         password: password("alice"),
@@ -51,7 +51,7 @@ async fn bootstrap(registry: &Registry) {
 }
 
 /// A registry in which alice administers and bob is a user.
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     let world = World::new(rules(AnonymousMode::None)).await;
     bootstrap(&world.registry).await;
     let command = AccountsCommand::AddUser {
@@ -63,7 +63,7 @@ async fn world() -> World {
     world
 }
 
-async fn sign_in(
+pub(crate) async fn sign_in(
     registry: &Registry,
     user: &str,
     secret: Secret,
@@ -74,7 +74,7 @@ async fn sign_in(
         .await
 }
 
-async fn bob(registry: &Registry) -> Principal {
+pub(crate) async fn bob(registry: &Registry) -> Principal {
     sign_in(registry, "bob", password("bob")).await.unwrap()
 }
 
@@ -85,6 +85,7 @@ async fn token(registry: &Registry) -> (i64, Secret) {
         name: "ci".to_owned(),
         scopes: Scopes::unlimited(),
         lifetime: None,
+        addresses: None,
     };
     match registry.administer(command).await.unwrap() {
         AccountsReport::TokenCreated { id, token } => (id, token),
@@ -97,7 +98,7 @@ async fn revoke(registry: &Registry, id: i64) {
     registry.administer(command).await.unwrap();
 }
 
-async fn pushes(
+pub(crate) async fn pushes(
     registry: &Registry,
     who: &Principal,
     repository: &str,
@@ -105,7 +106,7 @@ async fn pushes(
     registry.authorise(who, name(repository)).await
 }
 
-async fn reads(
+pub(crate) async fn reads(
     registry: &Registry,
     who: &Principal,
     repository: &str,
@@ -113,7 +114,7 @@ async fn reads(
     registry.authorise(who, name(repository)).await
 }
 
-fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
+pub(crate) fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
     match result {
         Ok(_) => None,
         Err(RegistryError::Denied(Denial { reason, .. })) => Some(reason),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod accounts;
+mod audit;
 mod begun;
 mod bucket;
 mod cache;
@@ -10,9 +11,12 @@ mod disconnects;
 mod export;
 mod gate;
 mod grouped;
+mod groups;
 mod import;
+mod logins;
 mod model;
 mod races;
+mod robots;
 mod scrub;
 mod sessions;
 mod slow;

@@ -3,6 +3,9 @@
 
 #[path = "../it/accounts.rs"]
 mod accounts;
+#[path = "../it/audit/mod.rs"]
+mod audit;
+mod audit_months;
 #[path = "../it/bucket.rs"]
 mod bucket;
 #[path = "../it/cache.rs"]
@@ -15,14 +18,20 @@ mod disconnects;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
+#[path = "../it/groups.rs"]
+mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
+#[path = "../it/logins.rs"]
+mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
 mod replicas;
+#[path = "../it/robots.rs"]
+mod robots;
 mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;

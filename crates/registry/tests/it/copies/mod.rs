@@ -2,6 +2,7 @@
 
 mod backups;
 mod portrait;
+mod trail;
 mod whole;
 
 use std::{path::Path, sync::Arc};

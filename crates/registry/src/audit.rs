@@ -1,0 +1,199 @@
+//! The audit log: sealing it, proving that nobody changed it, writing it out (decision 29).
+//!
+//! ```text
+//! genesis = SHA-256("granary audit", the installation's identity)
+//! chain   = SHA-256(the chain before, SHA-256(the row))          each row, in the order of their numbers
+//! checkpoint = Ed25519(how far the chain is)                     once a minute, when a month turns, and when asked for
+//! ```
+//!
+//! Whoever changes a row has to change every chain behind it, and then a checkpoint says otherwise; those are signed by a key
+//! that the database does not hold. What came after the last checkpoint is not protected yet.
+
+mod chain;
+mod check;
+mod export;
+mod seal;
+mod verify;
+
+use std::{
+    sync::{Mutex, atomic::AtomicBool},
+    time::Instant,
+};
+
+use granary_catalog::{AuditFilter, AuditRow, Month};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use crate::{Registry, RegistryError};
+
+pub use check::{AuditCheck, AuditFault, AuditFinding, Checked, LastRow, LastRowError};
+pub use export::{
+    AuditCursor, AuditLineError, AuditPage, AuditRange, AuditRemoval, check_exported,
+};
+pub use verify::VerifyReport;
+
+/// What this process keeps of the log.
+pub(crate) struct Audit {
+    /// Whose log it is: the identity of the store.
+    installation: String,
+    /// Wakes the sealer before its time.
+    wake: Notify,
+    /// When this process signed last, or looked whether there was anything to sign.
+    signed: Mutex<Option<Instant>>,
+    /// Whether it was said that nothing can be signed.
+    warned: AtomicBool,
+}
+
+impl Audit {
+    pub(crate) fn new(installation: &str) -> Self {
+        Self {
+            installation: installation.to_owned(),
+            wake: Notify::new(),
+            signed: Mutex::new(None),
+            warned: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Something to do with the log. It crosses the socket of a running server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum AuditCommand {
+    /// Walk the whole log and say what is wrong with it.
+    Verify {
+        /// A row that was noted elsewhere.
+        last: Option<LastRow>,
+    },
+    /// Say which rows an export of these months holds.
+    Range {
+        /// The first month; from the beginning if it is not said.
+        from: Option<Month>,
+        /// The last month; to the end if it is not said.
+        through: Option<Month>,
+    },
+    /// A page of an export.
+    Page {
+        /// What is exported.
+        range: AuditRange,
+        /// Where the page before ended.
+        after: AuditCursor,
+    },
+    /// Remove rows that were exported.
+    Remove {
+        /// The last month that goes; if it is not said, whatever was exported.
+        through: Option<Month>,
+        /// The last row that was exported.
+        exported: i64,
+    },
+    /// List what happened, newest first.
+    List {
+        /// What of it.
+        query: AuditQuery,
+    },
+}
+
+/// What is to be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditQuery {
+    /// Who did it.
+    pub actor: Option<String>,
+    /// What it is about.
+    pub target: Option<String>,
+    /// What was done.
+    pub action: Option<String>,
+    /// What was denied only.
+    pub denied: bool,
+    /// From when on, in microseconds since 1970.
+    pub since: Option<i64>,
+    /// The same, as seconds before now.
+    pub since_ago: Option<u64>,
+    /// Most rows.
+    pub limit: u64,
+}
+
+/// What it came to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "done", rename_all = "kebab-case")]
+pub enum AuditReport {
+    /// The log was walked.
+    Verified(VerifyReport),
+    /// What an export holds; nothing if there are no such rows.
+    Range {
+        /// The rows.
+        range: Option<AuditRange>,
+    },
+    /// A page of an export.
+    Page(AuditPage),
+    /// Rows were removed.
+    Removed(AuditRemoval),
+    /// What happened.
+    Events {
+        /// Newest first.
+        events: Vec<Value>,
+    },
+}
+
+/// Most rows of one list.
+pub(crate) const MOST_LISTED: u64 = 10_000;
+
+impl Registry {
+    /// Does what a command asks of the log.
+    pub async fn audit_command(
+        &self,
+        command: AuditCommand,
+        progress: &crate::Progress,
+    ) -> Result<AuditReport, RegistryError> {
+        Ok(match command {
+            AuditCommand::Verify { last } => {
+                AuditReport::Verified(self.verify_audit(last, progress).await?)
+            }
+            AuditCommand::Range { from, through } => AuditReport::Range {
+                range: self.audit_range(from, through).await?,
+            },
+            AuditCommand::Page { range, after } => {
+                AuditReport::Page(self.export_audit_page(&range, after).await?)
+            }
+            AuditCommand::Remove { through, exported } => {
+                AuditReport::Removed(self.remove_audit(through, exported, progress).await?)
+            }
+            AuditCommand::List { query } => AuditReport::Events {
+                events: self.list_audit(query).await?,
+            },
+        })
+    }
+
+    /// What happened and `filter` lets through, newest first, older than the row of this time and number. At most 10,000.
+    ///
+    /// What happened a moment ago may be missing: call [`Self::seal_audit_now`] first if that matters.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<(i64, i64)>,
+        limit: u64,
+    ) -> Result<Vec<AuditRow>, RegistryError> {
+        let limit = limit.min(MOST_LISTED);
+        Ok(self.parts.catalog.audit(filter, before, limit).await?)
+    }
+
+    async fn list_audit(&self, query: AuditQuery) -> Result<Vec<Value>, RegistryError> {
+        self.seal_all().await?;
+        let since = match query.since_ago {
+            None => query.since,
+            Some(seconds) => {
+                let ago = granary_catalog::dialect::micros(std::time::Duration::from_secs(seconds));
+                Some(self.parts.catalog.now().await?.saturating_sub(ago))
+            }
+        };
+        let filter = AuditFilter {
+            actor: query.actor,
+            target: query.target,
+            action: query.action,
+            denied: query.denied,
+            since,
+            until: None,
+        };
+        let rows = self.audit(&filter, None, query.limit).await?;
+        Ok(rows.iter().map(export::row_json).collect())
+    }
+}

@@ -102,12 +102,13 @@ impl Catalog {
     }
 }
 
-/// The user of that issuer and subject, whose row nobody changes while the transaction lasts.
+/// The user of that issuer and subject, whose row nobody changes while the transaction lasts. Who makes it a member of something
+/// has locked that and only keeps the row: neither waits for the other.
 async fn known(write: &Write, user: &ForeignUser) -> Result<Option<Known>, CatalogError> {
     let query = format!(
         "SELECT p.id, p.name, CAST(p.state AS bigint) AS state FROM identities i JOIN principals p ON p.id = i.principal_id \
          WHERE i.issuer = $1 AND i.subject = $2{}",
-        write.dialect.lock("p")
+        write.dialect.lock_values("p")
     );
     let values = [user.issuer.as_str().into(), user.subject.as_str().into()];
     sql::one(&write.transaction, &query, values).await

@@ -96,7 +96,7 @@ impl Catalog {
             let counts = format!(
                 "SELECT p.name FROM principals p JOIN credentials c ON c.principal_id = p.id \
                  WHERE p.id = $1 AND p.state = 0 AND c.id = $2 AND c.kind = 1 AND c.revoked_at IS NULL{}",
-                write.dialect.lock("p")
+                write.dialect.lock_values("p")
             );
             let values = [principal.0.into(), by.0.into()];
             let found: Option<Name> = sql::one(&write.transaction, &counts, values).await?;

@@ -160,7 +160,11 @@ fn who_logs_in_is_found_by_subject_and_gets_nothing_by_a_name() {
             assert_eq!(stranger.name(), named);
             let denied = reason(pushes(registry, &stranger, theirs).await);
             assert!(denied.is_some(), "{named} pushes to {theirs}");
-            assert!(pushes(registry, &stranger, &format!("{named}/app")).await.is_ok());
+            assert!(
+                pushes(registry, &stranger, &format!("{named}/app"))
+                    .await
+                    .is_ok()
+            );
         }
     });
 }
@@ -176,7 +180,12 @@ fn one_subject_that_comes_twice_at_once_is_one_user() {
         };
         let mut ids = Vec::new();
         let registry = &world.registry;
-        for one in [enters(registry), enters(&other), enters(registry), enters(&other)] {
+        for one in [
+            enters(registry),
+            enters(&other),
+            enters(registry),
+            enters(&other),
+        ] {
             ids.push(one.await.unwrap().ids().map(|(id, _)| id));
         }
         ids.dedup();
@@ -292,7 +301,7 @@ fn a_mapping_that_is_taken_back_counts_no_longer_at_once() {
 /// Who belongs to acme by the word of the provider, and as what.
 async fn roles(registry: &Registry) -> Vec<String> {
     let who = alice(registry).await;
-    let leave = leave::<granary_registry::OrganisationMember>(registry, who, "acme".to_owned());
+    let leave = leave::<granary_registry::OrganisationMember>(registry, &who, "acme".to_owned());
     let members = leave.await.members(crate::groups::page("", 100)).await;
     let members = members.unwrap().entries.into_iter();
     let of_provider = members.filter(|member| member.source == ISSUER);
@@ -313,7 +322,7 @@ fn a_session_ends_where_it_is_ended() {
         );
         let erin = of(&other, &first).await;
         assert!(pushes(&other, &erin, "erin/app").await.is_ok());
-        let own = leave::<OwnAccount>(registry, erin.clone(), ()).await;
+        let own = leave::<OwnAccount>(registry, &erin, ()).await;
         own.end_session().await.unwrap();
         let denied = reason(pushes(&other, &of(&other, &first).await, "erin/app").await);
         assert_eq!(denied, Some(Reason::Ended));

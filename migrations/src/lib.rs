@@ -23,6 +23,10 @@ pub const KNOWS_ACCOUNTS: i64 = 4;
 /// everywhere.
 pub const KNOWS_ADDRESSES: i64 = 5;
 
+/// The first release whose processes know repositories that were removed, and quotas. One that does not would choke on the
+/// former and pass over the latter, so neither comes about beside one.
+pub const KNOWS_REMOVAL: i64 = 5;
+
 /// Applies every change in order.
 pub struct Migrator;
 

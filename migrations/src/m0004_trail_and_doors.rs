@@ -177,13 +177,14 @@ CREATE TABLE used_identities (
   PRIMARY KEY (issuer_id, jti)
 )";
 
-/// What a namespace with a quota holds (decision 28). There is a row once the namespace was counted, and only as long as
-/// there is one `namespace_blobs` is kept for it.
+/// What a namespace with a quota holds (decision 28). There is a row since the quota was set, and only as long as there is
+/// one `namespace_blobs` is kept for it. `counted_to`: the last repository that was counted, until all were.
 const NAMESPACE_USAGE: &str = "\
 CREATE TABLE namespace_usage (
   namespace_id bigint NOT NULL PRIMARY KEY REFERENCES namespaces (id),
   bytes bigint NOT NULL,
   artifacts bigint NOT NULL,
+  counted_to bigint NULL,
   counted_at bigint NOT NULL
 )";
 

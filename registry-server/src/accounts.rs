@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs, TokenCommand,
-        UserArgs, UserCommand, VisibilityArgs,
+        BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs,
+        RepositoryCommand, TokenCommand, UserArgs, UserCommand, VisibilityArgs,
     },
     groups::blocks,
     maintenance::{print, run},
@@ -228,12 +228,15 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
                 Some("") => Some(TagPatterns::none()),
                 Some(list) => Some(tag_patterns(list)?),
             },
+            default_license: args.default_license.clone(),
+            quota_bytes: args.quota_bytes,
+            quota_artifacts: args.quota_artifacts,
         },
     });
     done(&about.config, command, about.json, |report| {
         let tags = list(&report["immutable_tags"]);
         format!(
-            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n",
+            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n",
             text(report, "namespace"),
             report["owner"]
                 .as_str()
@@ -241,8 +244,24 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
             text(report, "default_visibility"),
             text(report, "create_by"),
             if tags.is_empty() { "no tag" } else { &tags },
+            report["default_license"].as_str().unwrap_or("not said"),
+            used(report, "bytes"),
+            used(report, "artifacts"),
         )
     })
+}
+
+/// What is used of a quota.
+fn used(report: &Value, what: &str) -> String {
+    let Some(limit) = report[format!("quota_{what}")].as_u64() else {
+        return "no limit".to_owned();
+    };
+    let used = report[format!("used_{what}")].as_u64().unwrap_or(0);
+    let counting = match report["counting"] == true {
+        true => ", and is still being counted",
+        false => "",
+    };
+    format!("{used} of {limit}{counting}")
 }
 
 fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
@@ -314,6 +333,22 @@ pub fn visibility(args: &VisibilityArgs) -> anyhow::Result<()> {
             text(report, "visibility")
         )
     })
+}
+
+/// `granary admin repository`
+pub fn repository(command: &RepositoryCommand) -> anyhow::Result<()> {
+    match command {
+        RepositoryCommand::Remove(args) => {
+            let repository = args.repository.clone();
+            let command = AccountsCommand::RemoveRepository { repository };
+            done(&args.config, command, args.json, |report| {
+                format!(
+                    "{} is gone, and its name is free; what was in it goes with the next collections of garbage\n",
+                    text(report, "repository")
+                )
+            })
+        }
+    }
 }
 
 pub(crate) fn done(

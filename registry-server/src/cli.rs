@@ -13,9 +13,9 @@ use crate::config::{self, Config, ConfigError, LoadOptions};
 
 pub use admin::{
     AdminCommand, BootstrapArgs, CreateByArg, GrantAddArgs, GrantCommand, NamespaceArgs,
-    NamespaceChangeArgs, PasswordArgs, SchemaCommand, TokenCommand, TokenCreateArgs,
-    TokenRevokeArgs, TokenRotateArgs, UserAddArgs, UserArgs, UserCommand, UserPasswordArgs,
-    VisibilityArg, VisibilityArgs,
+    NamespaceChangeArgs, PasswordArgs, RepositoryArgs, RepositoryCommand, SchemaCommand,
+    TokenCommand, TokenCreateArgs, TokenRevokeArgs, TokenRotateArgs, UserAddArgs, UserArgs,
+    UserCommand, UserPasswordArgs, VisibilityArg, VisibilityArgs,
 };
 
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};

@@ -84,6 +84,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Provider(command) => providers::provider(command),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Audit(command) => audit::audit(command),
+        AdminCommand::Repository(command) => accounts::repository(command),
         AdminCommand::Schema(SchemaCommand::Status(args)) => {
             schema::status(&args.config.load()?, args.json)
         }

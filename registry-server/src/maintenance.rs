@@ -46,15 +46,21 @@ fn waiting(report: &Value) -> String {
     if report["skipped"] == true {
         return "the clock jumped, so this round was skipped: run it again\n".to_owned();
     }
+    let (withdrawn, removed) = (&report["withdrawn"], report["repositories"].as_u64());
+    let removed = removed.filter(|number| *number > 0);
     if report["dry_run"] == true {
-        let withdrawn = &report["withdrawn"];
+        let removed =
+            removed.map(|number| format!("the rest of {number} removed repositories would go\n"));
         return format!(
-            "{withdrawn} blobs would be withdrawn from repositories that no longer refer to them\n"
+            "{withdrawn} blobs would be withdrawn from repositories that no longer refer to them\n{}",
+            removed.unwrap_or_default()
         );
     }
+    let removed =
+        removed.map(|number| format!("the rest of {number} removed repositories is gone\n"));
     format!(
-        "{} blobs withdrawn from repositories that no longer refer to them\n",
-        report["withdrawn"]
+        "{withdrawn} blobs withdrawn from repositories that no longer refer to them\n{}",
+        removed.unwrap_or_default()
     )
 }
 

@@ -7,12 +7,14 @@ mod challenges;
 mod commands;
 mod endings;
 mod forgery;
+mod groups;
 mod others;
 mod scopes;
 mod secrets;
 mod sharing;
 mod tokens;
 mod trail;
+mod whole;
 
 use base64::{
     Engine as _,

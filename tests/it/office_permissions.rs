@@ -46,7 +46,7 @@ fn none() -> Value {
     Value::Null
 }
 
-/// Bob owns the namespace `bob` and the repository `bob/app`, and looks after no installation; that alice does.
+/// Bob owns the organisation `acme`, the namespace `bob` and the repository `bob/app`, and looks after no installation; that alice does.
 pub(crate) const OFFICES: &[Row] = &[
     row("GET /api/v1/me", Own, none, 200),
     row(
@@ -57,7 +57,99 @@ pub(crate) const OFFICES: &[Row] = &[
     ),
     row("GET /api/v1/tokens", Own, none, 200),
     row("POST /api/v1/tokens", Own, || json!({"name": "t"}), 201),
+    row(
+        "POST /api/v1/tokens/{id}/rotate",
+        Own,
+        || json!({"overlap": 60}),
+        201,
+    ),
     row("DELETE /api/v1/tokens/{id}", Own, none, 204),
+    row("GET /api/v1/orgs", Own, none, 200),
+    row(
+        "POST /api/v1/orgs",
+        Installation,
+        || json!({"organisation": "beta", "owner": "carol"}),
+        201,
+    ),
+    row("GET /api/v1/orgs/{org}", Theirs, none, 200),
+    row(
+        "PATCH /api/v1/orgs/{org}",
+        Theirs,
+        || json!({"addresses": null}),
+        204,
+    ),
+    row("GET /api/v1/orgs/{org}/members", Theirs, none, 200),
+    row(
+        "PUT /api/v1/orgs/{org}/members/{member}",
+        Theirs,
+        || json!({"role": "write"}),
+        204,
+    ),
+    row(
+        "POST /api/v1/orgs/{org}/teams",
+        Theirs,
+        || json!({"team": "core"}),
+        201,
+    ),
+    row("GET /api/v1/orgs/{org}/teams", Theirs, none, 200),
+    row("GET /api/v1/orgs/{org}/teams/{team}", Theirs, none, 200),
+    row(
+        "PUT /api/v1/orgs/{org}/teams/{team}/members/{member}",
+        Theirs,
+        || json!({"role": "maintainer"}),
+        204,
+    ),
+    row(
+        "GET /api/v1/orgs/{org}/teams/{team}/members",
+        Theirs,
+        none,
+        200,
+    ),
+    row(
+        "DELETE /api/v1/orgs/{org}/teams/{team}/members/{member}",
+        Theirs,
+        none,
+        204,
+    ),
+    row("DELETE /api/v1/orgs/{org}/teams/{team}", Theirs, none, 204),
+    row(
+        "DELETE /api/v1/orgs/{org}/members/{member}",
+        Theirs,
+        none,
+        204,
+    ),
+    row(
+        "POST /api/v1/orgs/{org}/robots",
+        Theirs,
+        || json!({"robot": "ci"}),
+        201,
+    ),
+    row("GET /api/v1/orgs/{org}/robots", Theirs, none, 200),
+    row(
+        "POST /api/v1/orgs/{org}/robots/{robot}/tokens",
+        Theirs,
+        || json!({"name": "t", "addresses": ["10.0.0.0/8"]}),
+        201,
+    ),
+    row(
+        "GET /api/v1/orgs/{org}/robots/{robot}/tokens",
+        Theirs,
+        none,
+        200,
+    ),
+    row(
+        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}",
+        Theirs,
+        none,
+        204,
+    ),
+    row(
+        "DELETE /api/v1/orgs/{org}/robots/{robot}",
+        Theirs,
+        none,
+        204,
+    ),
+    row("DELETE /api/v1/orgs/{org}", Theirs, none, 204),
     row("GET /api/v1/users", Installation, none, 200),
     row(
         "POST /api/v1/users",
@@ -136,12 +228,24 @@ pub(crate) const OFFICES: &[Row] = &[
         none,
         404,
     ),
+    row("GET /api/v1/audit", Installation, none, 200),
+    row("DELETE /api/v1/repositories/{name}", Theirs, none, 204),
 ];
 
 /// Makes what an operation is about, and says its number.
 async fn prepare(server: &TestServer, operation: &str) -> i64 {
     match operation {
-        "DELETE /api/v1/tokens/{id}" => api_token(server, "bob", &[]).await.id,
+        "DELETE /api/v1/tokens/{id}" | "POST /api/v1/tokens/{id}/rotate" => {
+            api_token(server, "bob", &[]).await.id
+        }
+        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}" => {
+            let made = asked(
+                server.post("/api/v1/orgs/acme/robots/ci/tokens"),
+                &json!({"name": "t"}),
+            );
+            let made = made.by(&basic("bob")).await.is(201).json();
+            made["data"]["id"].as_i64().expect("a number")
+        }
         "DELETE /api/v1/users/{user}/tokens/{id}" => api_token(server, "dave", &[]).await.id,
         "DELETE /api/v1/grants/{id}" => {
             let body = json!({"to": "carol", "verbs": ["read"], "repositories": "bob/elsewhere"});
@@ -168,6 +272,10 @@ impl Row {
         let path = path
             .replace("{id}", &id.to_string())
             .replace("{user}", "dave")
+            .replace("{org}", "acme")
+            .replace("{team}", "core")
+            .replace("{member}", "dave")
+            .replace("{robot}", "ci")
             .replace("{namespace}", "bob")
             .replace("{provider}", "corp")
             .replace("{name}", "bob/app");
@@ -201,6 +309,9 @@ async fn nobody_holds_an_office_that_is_not_his() {
     push_image(&server, &basic("bob"), "bob/app", "v1", &image(1)).await;
     let dave = json!({"user": "dave", "password": password("dave")});
     let making = asked(server.post("/api/v1/users"), &dave).by(&basic("alice"));
+    making.await.is(201);
+    let acme = json!({"organisation": "acme", "owner": "bob"});
+    let making = asked(server.post("/api/v1/orgs"), &acme).by(&basic("alice"));
     making.await.is(201);
     let mint = Mint::open(&mut server, "bob/app").await;
     let unknown = [
@@ -247,6 +358,14 @@ async fn nobody_holds_an_office_that_is_not_his() {
 async fn what_is_hidden_looks_like_what_is_missing() {
     let server = with_accounts(settings()).await;
     push_image(&server, &basic("bob"), "bob/app", "v1", &image(1)).await;
+    let acme = json!({"organisation": "acme", "owner": "bob"});
+    let making = asked(server.post("/api/v1/orgs"), &acme).by(&basic("alice"));
+    making.await.is(201);
+    let making = asked(
+        server.post("/api/v1/orgs/acme/teams"),
+        &json!({"team": "core"}),
+    );
+    making.by(&basic("bob")).await.is(201);
     let carol = basic("carol");
     let said = async |method: Method, path: &str, body: Value| {
         let answer = asked(server.request(method, path), &body).by(&carol).await;
@@ -266,6 +385,24 @@ async fn what_is_hidden_looks_like_what_is_missing() {
         (
             "/namespaces/bob/grants",
             "/namespaces/nil/grants",
+            Method::GET,
+            [Value::Null, Value::Null],
+        ),
+        (
+            "/orgs/acme",
+            "/orgs/nil",
+            Method::GET,
+            [Value::Null, Value::Null],
+        ),
+        (
+            "/orgs/acme/members/bob",
+            "/orgs/nil/members/bob",
+            Method::DELETE,
+            [Value::Null, Value::Null],
+        ),
+        (
+            "/orgs/acme/teams/core",
+            "/orgs/acme/teams/nil",
             Method::GET,
             [Value::Null, Value::Null],
         ),
@@ -310,6 +447,8 @@ async fn what_cannot_be_read_is_refused_in_the_envelope() {
         "{\"name\":\"a\",\"scopes\":[]}",
         "{\"name\":\"a\",\"scopes\":[{\"verbs\":[\"fly\"],\"repositories\":\"**\"}]}",
         "{\"name\":\"a\",\"scopes\":[{\"verbs\":[\"read\"],\"repositories\":\"A//b\"}]}",
+        "{\"name\":\"a\",\"addresses\":[]}",
+        "{\"name\":\"a\",\"addresses\":[\"10.0.0.0/33\"]}",
         "{\"name\":\"a\",\"expires_in\":0}",
         "{\"name\":\"a\",\"expires_in\":99999999999999}",
         "{\"name\":\"a\",\"who\":\"alice\"}",

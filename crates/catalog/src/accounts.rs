@@ -23,7 +23,7 @@ pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
 pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
 pub(crate) use grants::make_namespace;
-pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
+pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};
 pub use identities::{ForeignUser, LogIn};
 pub use keys::{KeyPurpose, StoredKey};

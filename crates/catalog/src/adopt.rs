@@ -47,7 +47,7 @@ impl Catalog {
             let id = store_blob(write, &blob.digest, blob.size, &blob.place).await?;
             let repository = create_repository(write, &blob.repository, blob.asker.owner()).await?;
             let (name, digest) = (&blob.repository, &blob.digest);
-            add_to_repository(write, name, repository, id, digest, blob.lease).await?;
+            add_to_repository(write, name, (repository, id, 0), digest, blob.lease).await?;
             Ok(true)
         })
         .await

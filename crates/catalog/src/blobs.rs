@@ -13,6 +13,7 @@ use crate::{
     adopt::ours,
     cache::Touched,
     dialect::{self, Dialect, micros},
+    quota::{self, KEPT, Kept},
     repositories::create_repository,
     sql::{self, Id, unsigned},
     writer::Write,
@@ -176,7 +177,8 @@ async fn held_by_any(
         Principal::Known { id, .. } => (READABLE, id.0),
     };
     let query = format!(
-        "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND {condition} LIMIT {CANDIDATES}{}",
+        "SELECT b.id, r.name {HELD} WHERE b.digest = $3 AND b.state = 0 AND r.removed_at IS NULL AND {condition} \
+         LIMIT {CANDIDATES}{}",
         write.dialect.keep("b")
     );
     let values = [who.into(), write.now.into(), digest.to_bytes().into()];
@@ -311,7 +313,8 @@ impl Catalog {
                 return Ok(MountOutcome::Missing);
             };
             let repository = create_repository(write, &to, asker.owner()).await?;
-            add_to_repository(write, &to, repository, blob, &digest, lease).await?;
+            let row = (repository, blob, 0);
+            add_to_repository(write, &to, row, &digest, lease).await?;
             Ok(MountOutcome::Mounted)
         })
         .await
@@ -536,24 +539,27 @@ pub(crate) async fn doom_unfinished(
     Ok(())
 }
 
-/// Lets `repository` read the blob, leases it, and joins it to manifests that were pushed before it.
+/// Lets a repository read a blob, leases it, and joins it to manifests that were pushed before it. A quota of its namespace is
+/// settled, where so many bytes were reserved for the blob.
 pub(crate) async fn add_to_repository(
     write: &mut Write,
     name: &RepositoryName,
-    repository: i64,
-    blob: i64,
+    (repository, blob, reserved): (i64, i64, i64),
     digest: &Digest,
     lease: Duration,
 ) -> Result<(), CatalogError> {
-    let upsert = "INSERT INTO repository_blobs (repository_id, blob_id, leased_until) VALUES ($1, $2, $3) \
-                  ON CONFLICT (repository_id, blob_id) DO UPDATE SET candidate_since = NULL, \
-                  leased_until = CASE WHEN excluded.leased_until > repository_blobs.leased_until THEN excluded.leased_until ELSE repository_blobs.leased_until END";
+    let upsert = format!(
+        "INSERT INTO repository_blobs (repository_id, blob_id, leased_until) VALUES ($1, $2, $3) \
+         ON CONFLICT (repository_id, blob_id) DO UPDATE SET candidate_since = NULL, \
+         leased_until = CASE WHEN excluded.leased_until > repository_blobs.leased_until THEN excluded.leased_until ELSE repository_blobs.leased_until END \
+         RETURNING {KEPT} AS namespace"
+    );
     let values = [
         repository.into(),
         blob.into(),
         (write.now + micros(lease)).into(),
     ];
-    sql::execute(&write.transaction, upsert, values).await?;
+    let kept: Option<Kept> = sql::one(&write.transaction, &upsert, values).await?;
     join_edges(write, repository, blob, &digest.to_bytes()).await?;
     sql::execute(
         &write.transaction,
@@ -561,6 +567,9 @@ pub(crate) async fn add_to_repository(
         [blob.into()],
     )
     .await?;
+    if let Some(namespace) = kept.and_then(|kept| kept.namespace) {
+        quota::add_blob(write, namespace, blob, reserved).await?;
+    }
     write.touch(Touched::Blob(name.clone(), *digest));
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! marked, unreferenced and unleased. Whoever refers to a row or leases it takes the mark away.
 
 mod pace;
+mod purge;
 mod sweep;
 
 use std::{collections::VecDeque, time::Duration};
@@ -80,10 +81,11 @@ const WINDOW: u64 = 200;
 const UNREFERENCED_MEMBERSHIP: &str = "NOT EXISTS (SELECT 1 FROM manifest_edges e \
      WHERE e.repository_id = repository_blobs.repository_id AND e.blob_id = repository_blobs.blob_id)";
 
-/// Every repository that holds it would let it go: what a dry run counts, as it withdraws nothing first.
+/// Every repository that holds it would let it go, or was removed: what a dry run counts, as it withdraws nothing first.
 fn unneeded_blob(clock: &str) -> String {
     format!(
-        "NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob_id = blobs.id AND (rb.leased_until >= {clock} \
+        "NOT EXISTS (SELECT 1 FROM repository_blobs rb JOIN repositories r ON r.id = rb.repository_id AND r.removed_at IS NULL \
+     WHERE rb.blob_id = blobs.id AND (rb.leased_until >= {clock} \
      OR EXISTS (SELECT 1 FROM manifest_edges e WHERE e.repository_id = rb.repository_id AND e.blob_id = rb.blob_id)))"
     )
 }
@@ -115,7 +117,7 @@ impl Catalog {
             "SELECT repository_blobs.blob_id AS id, repository_id, r.name AS repository, b.digest, b.size, repository_blobs.candidate_since \
              FROM (SELECT * FROM repository_blobs WHERE (repository_id, blob_id) > ($1, $2) AND (repository_id, blob_id) <= ($3, $4) \
                ORDER BY repository_id, blob_id LIMIT {WINDOW}) AS repository_blobs \
-             JOIN repositories r ON r.id = repository_id JOIN blobs b ON b.id = repository_blobs.blob_id \
+             JOIN repositories r ON r.id = repository_id AND r.removed_at IS NULL JOIN blobs b ON b.id = repository_blobs.blob_id \
              WHERE leased_until < {} AND {UNREFERENCED_MEMBERSHIP} ORDER BY repository_id, blob_id",
             self.reads.dialect.clock()
         );
@@ -174,7 +176,8 @@ impl Catalog {
         let query = format!(
             "SELECT manifests.id, repository_id, r.name AS repository, digest, CAST(LENGTH(payload) AS BIGINT) AS size, candidate_since \
              FROM (SELECT * FROM manifests WHERE id > $1 AND id <= $2 ORDER BY id LIMIT {WINDOW}) AS manifests \
-             JOIN repositories r ON r.id = repository_id WHERE untagged_since < {} - $3 AND {UNKEPT_MANIFEST} ORDER BY manifests.id",
+             JOIN repositories r ON r.id = repository_id AND r.removed_at IS NULL \
+             WHERE untagged_since < {} - $3 AND {UNKEPT_MANIFEST} ORDER BY manifests.id",
             self.reads.dialect.clock()
         );
         let values = [first.into(), end.into(), micros(age).into()];

@@ -1,5 +1,7 @@
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
+use crate::QuotaExceeded;
+
 /// What can go wrong in the catalog itself. Outcomes a caller must tell apart are return values, not errors.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -36,6 +38,14 @@ pub enum CatalogError {
         "the copy of table '{0}' does not hold what the source does: start again into an empty database"
     )]
     Differs(String),
+    /// A process that serves from the catalog knows nothing of what is to be done, and would do harm beside it.
+    #[error(
+        "a replica of version {0} is running, which knows nothing of this: stop or upgrade it, wait a minute, and try again"
+    )]
+    OlderReplica(String),
+    /// A namespace would hold more than it may. Nothing of the change was made.
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
     /// The writer has stopped, because the process is ending.
     #[error("the catalog is closed")]
     Closed,

@@ -87,7 +87,8 @@ impl Catalog {
                 [key.clone().into()],
             )
             .await?;
-        let manifests: Vec<Known> = self.reads.all("SELECT CAST(LENGTH(payload) AS BIGINT) AS size, state FROM manifests WHERE digest = $1",
+        let manifests: Vec<Known> = self.reads.all("SELECT CAST(LENGTH(payload) AS BIGINT) AS size, state FROM manifests m \
+             JOIN repositories r ON r.id = m.repository_id AND r.removed_at IS NULL WHERE m.digest = $1",
             [key.clone().into()],
         )
         .await?;
@@ -124,16 +125,19 @@ struct Placed {
 
 const QUERIES: [&str; 5] = [
     "SELECT 'tag' AS kind, r.name AS repository, t.name, NULL AS digest, NULL AS at FROM manifests m \
-     JOIN tags t ON t.manifest_id = m.id JOIN repositories r ON r.id = m.repository_id WHERE m.digest = $1 ORDER BY r.name, t.name",
+     JOIN tags t ON t.manifest_id = m.id JOIN repositories r ON r.id = m.repository_id AND r.removed_at IS NULL \
+     WHERE m.digest = $1 ORDER BY r.name, t.name",
     "SELECT 'manifest' AS kind, r.name AS repository, NULL AS name, m.digest, NULL AS at FROM manifest_edges e \
-     JOIN manifests m ON m.id = e.manifest_id JOIN repositories r ON r.id = e.repository_id WHERE e.digest = $1 ORDER BY r.name, m.id",
+     JOIN manifests m ON m.id = e.manifest_id JOIN repositories r ON r.id = e.repository_id AND r.removed_at IS NULL \
+     WHERE e.digest = $1 ORDER BY r.name, m.id",
     "SELECT 'subject' AS kind, r.name AS repository, NULL AS name, s.digest, NULL AS at FROM manifests m \
      JOIN manifests s ON s.repository_id = m.repository_id AND s.digest = m.subject JOIN repositories r ON r.id = m.repository_id \
-     WHERE m.digest = $1 ORDER BY r.name",
+     AND r.removed_at IS NULL WHERE m.digest = $1 ORDER BY r.name",
     "SELECT 'lease' AS kind, r.name AS repository, NULL AS name, NULL AS digest, rb.leased_until AS at FROM blobs b \
-     JOIN repository_blobs rb ON rb.blob_id = b.id JOIN repositories r ON r.id = rb.repository_id WHERE b.digest = $1 ORDER BY r.name",
+     JOIN repository_blobs rb ON rb.blob_id = b.id JOIN repositories r ON r.id = rb.repository_id AND r.removed_at IS NULL \
+     WHERE b.digest = $1 ORDER BY r.name",
     "SELECT 'untagged' AS kind, r.name AS repository, NULL AS name, NULL AS digest, m.untagged_since AS at FROM manifests m \
-     JOIN repositories r ON r.id = m.repository_id WHERE m.digest = $1 AND m.untagged_since IS NOT NULL \
+     JOIN repositories r ON r.id = m.repository_id AND r.removed_at IS NULL WHERE m.digest = $1 AND m.untagged_since IS NOT NULL \
        AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.manifest_id = m.id) ORDER BY r.name",
 ];
 

@@ -1,4 +1,5 @@
-//! Who may change the manifests and tags of a repository at the same time. Empty on SQLite, which has one writer.
+//! Who may change the manifests and tags of a repository at the same time, and who makes repositories in a namespace. Empty
+//! on SQLite, which has one writer.
 //!
 //! On PostgreSQL these are advisory locks that end with the transaction. Whoever adds shares the repository with others
 //! who add, and has each tag that moves alone. Whoever removes a manifest has the repository alone, because what keeps
@@ -37,6 +38,29 @@ pub(crate) async fn alone(write: &Write, repository: i64) -> Result<(), CatalogE
         return Ok(());
     }
     let lock = format!("SELECT pg_advisory_xact_lock({repository})");
+    write.transaction.execute_unprepared(&lock).await?;
+    Ok(())
+}
+
+/// Makes a repository in a namespace, beside others who do.
+pub(crate) async fn namespace_with_others(
+    write: &Write,
+    namespace: i64,
+) -> Result<(), CatalogError> {
+    lock_namespace(write, "pg_advisory_xact_lock_shared", namespace).await
+}
+
+/// Lets nobody make a repository in the namespace. Before any row is locked.
+pub(crate) async fn namespace_alone(write: &Write, namespace: i64) -> Result<(), CatalogError> {
+    lock_namespace(write, "pg_advisory_xact_lock", namespace).await
+}
+
+/// Numbers below zero are namespaces, those above are repositories.
+async fn lock_namespace(write: &Write, how: &str, namespace: i64) -> Result<(), CatalogError> {
+    if write.dialect == Dialect::Sqlite {
+        return Ok(());
+    }
+    let lock = format!("SELECT {how}(-{namespace})");
     write.transaction.execute_unprepared(&lock).await?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::{
     Catalog, CatalogError,
     dialect::{Dialect, micros},
     schema, sql,
+    writer::Write,
 };
 
 /// A process that serves from this catalog.
@@ -91,7 +92,23 @@ impl Catalog {
     }
 }
 
-/// The same, of a database that need not be of this version's schema: where nobody is noted, nobody is known.
+#[derive(FromQueryResult)]
+struct Older {
+    version: String,
+}
+
+/// Refuses a change that a process of a schema release before `release` would spoil, if one was heard of lately.
+pub(crate) async fn refuse_beside_older(write: &Write, release: i64) -> Result<(), CatalogError> {
+    let find = "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
+    let values = [release.into(), (write.now - micros(GONE)).into()];
+    let found: Option<Older> = sql::one(&write.transaction, find, values).await?;
+    match found {
+        Some(Older { version }) => Err(CatalogError::OlderReplica(version)),
+        None => Ok(()),
+    }
+}
+
+/// The processes that were heard of within the last minute, in a database that need not be of this version's schema: where nobody is noted, nobody is known.
 pub async fn live_replicas(url: &str) -> Result<Vec<Replica>, CatalogError> {
     let (connection, dialect) = schema::look(url).await?;
     let found = if schema::has_table(&connection, dialect, "replicas").await? {

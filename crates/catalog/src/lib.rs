@@ -23,7 +23,9 @@ mod leases;
 mod manifests;
 mod memory;
 mod put_manifest;
+mod quota;
 mod reach;
+mod removal;
 mod repositories;
 mod schema;
 mod session;
@@ -36,9 +38,9 @@ mod writer;
 pub use accounts::{
     Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, ForeignUser,
     Founded, KeyPurpose, KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange,
-    NewLogin, NewSession, NewToken, NewUser, Office, Outcome, PrincipalKind, Refusal, RightsNow,
-    Rotation, StoredGrant, StoredKey, StoredLogin, StoredMapping, StoredMember, StoredNamespace,
-    StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
+    NamespaceUsage, NewLogin, NewSession, NewToken, NewUser, Office, Outcome, PrincipalKind,
+    Refusal, RightsNow, Rotation, StoredGrant, StoredKey, StoredLogin, StoredMapping, StoredMember,
+    StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
 pub use audit::{
@@ -58,7 +60,9 @@ pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
 pub use put_manifest::{ManifestPut, PutOutcome};
+pub use quota::{QuotaExceeded, QuotaKind};
 pub use reach::reach_postgres;
+pub use removal::RepositoryRemoval;
 pub use repositories::{ReferrerFilter, ReferrersPage};
 pub use schema::{SchemaStatus, schema_release, schema_status, schema_up};
 pub use session::{

@@ -14,7 +14,7 @@ use crate::{
     blobs::join_edges,
     cache::Touched,
     dialect::micros,
-    guard,
+    guard, quota,
     repositories::{find_repository, hide_if_empty},
     sql,
     tags::{self, Precondition},
@@ -190,6 +190,7 @@ impl Catalog {
             if removed == 0 {
                 return Ok(Removal::Missing);
             }
+            quota::drop_blobs(write, [(id, blob.id)]).await?;
             let deed = Deed::new(action::BLOB_DELETE, &repository).with(json!({ "digest": digest.to_string() }));
             audit::note(write, &asker, deed).await?;
             write.touch(Touched::Blob(repository, digest));
@@ -294,6 +295,7 @@ pub(crate) async fn remove_manifest(
         [manifest.into()],
     )
     .await?;
+    quota::drop_manifests(write, repository_id, 1).await?;
     hide_if_empty(write, repository_id).await?;
     let removed = "INSERT INTO removed_manifests (repository_id, digest, removed_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (repository_id, digest) DO UPDATE SET removed_at = excluded.removed_at";

@@ -15,8 +15,9 @@ use crate::{
     blobs::LIVE,
     cache::Touched,
     guard,
+    quota::{self, KEPT},
     repositories::{self, create_repository, find_repository},
-    sql::{self, Id, LIST, placeholders},
+    sql::{self, LIST, placeholders},
     tags::{self, Precondition},
     writer::Write,
 };
@@ -69,6 +70,13 @@ pub enum PutOutcome {
 struct Found {
     id: i64,
     digest: Vec<u8>,
+}
+
+#[derive(FromQueryResult)]
+struct Inserted {
+    id: i64,
+    /// The namespace, if what it holds is kept.
+    namespace: Option<i64>,
 }
 
 /// Most missing digests that an answer lists.
@@ -304,10 +312,13 @@ async fn insert(
     blobs: &HashMap<Digest, i64>,
 ) -> Result<i64, CatalogError> {
     let untagged_since = put.tags.is_empty().then_some(write.now);
-    let row: Option<Id> = sql::one(
-        &write.transaction,
+    let insert = format!(
         "INSERT INTO manifests (repository_id, digest, media_type, artifact_type, subject, payload, state, created_at, untagged_since) \
-         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) RETURNING id",
+         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) RETURNING id, {KEPT} AS namespace"
+    );
+    let row: Option<Inserted> = sql::one(
+        &write.transaction,
+        &insert,
         [
             repository.into(),
             put.digest.to_bytes().into(),
@@ -320,9 +331,10 @@ async fn insert(
         ],
     )
     .await?;
-    let manifest = row
-        .ok_or_else(|| CatalogError::damaged("manifests", "an insert returned no row"))?
-        .id;
+    let Inserted {
+        id: manifest,
+        namespace,
+    } = row.ok_or_else(|| CatalogError::damaged("manifests", "an insert returned no row"))?;
     repositories::list(write, repository).await?;
     insert_edges(write, repository, manifest, put, blobs).await?;
     if let Some(subject) = put.manifest.subject {
@@ -340,6 +352,9 @@ async fn insert(
             manifest,
         )
         .await?;
+    }
+    if let Some(namespace) = namespace {
+        quota::add_manifest(write, namespace, repository).await?;
     }
     Ok(manifest)
 }

@@ -9,6 +9,7 @@ use crate::{
     Authority, Catalog, CatalogError, Decided,
     accounts::{count_up, make_namespace},
     audit::{Deed, action},
+    guard,
     sql::{self, Id, signed},
     writer::Write,
 };
@@ -204,7 +205,8 @@ pub(crate) async fn create_repository(
     if let Some(id) = find_repository(write, name).await? {
         return Ok(id);
     }
-    make_namespace(write, name.namespace(), owner).await?;
+    let namespace = make_namespace(write, name.namespace(), owner).await?;
+    guard::namespace_with_others(write, namespace).await?;
     let repository = "INSERT INTO repositories (namespace_id, name, created_at, visibility) \
                       SELECT n.id, $1, $2, COALESCE(s.default_visibility, 1) FROM namespaces n \
                       LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $3 ON CONFLICT (name) DO NOTHING";
@@ -239,15 +241,26 @@ pub(crate) async fn hide_if_empty(write: &Write, repository: i64) -> Result<(), 
     Ok(())
 }
 
+/// The row of `name`, which keeps that name until the transaction ends: who removes the repository waits, and then nobody
+/// finds it.
 pub(crate) async fn find_repository(
     write: &Write,
     name: &RepositoryName,
 ) -> Result<Option<i64>, CatalogError> {
-    let row: Option<Id> = sql::one(
-        &write.transaction,
-        "SELECT id FROM repositories WHERE name = $1",
-        [name.as_str().into()],
-    )
-    .await?;
+    let find = format!(
+        "SELECT id FROM repositories WHERE name = $1{}",
+        write.dialect.keep("repositories")
+    );
+    let row: Option<Id> = sql::one(&write.transaction, &find, [name.as_str().into()]).await?;
     Ok(row.map(|row| row.id))
+}
+
+/// Whether the repository of that number was not removed; it is not until the transaction ends.
+pub(crate) async fn keep_repository(write: &Write, id: i64) -> Result<bool, CatalogError> {
+    let find = format!(
+        "SELECT id FROM repositories WHERE id = $1 AND removed_at IS NULL{}",
+        write.dialect.keep("repositories")
+    );
+    let row: Option<Id> = sql::one(&write.transaction, &find, [id.into()]).await?;
+    Ok(row.is_some())
 }

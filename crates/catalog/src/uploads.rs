@@ -1,5 +1,7 @@
 //! Upload sessions.
 
+pub(crate) mod ending;
+
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +13,7 @@ use crate::{
     Catalog, CatalogError,
     blobs::{add_to_repository, doom_unfinished, store_blob},
     dialect::{Dialect, micros},
+    quota,
     repositories::create_repository,
     session::{
         ClaimOutcome, FinishOutcome, FinishedBlob, NewUpload, Progress, StoredUpload,
@@ -86,11 +89,11 @@ struct Count {
     number: i64,
 }
 
+/// What a session has reserved, and the namespace of which, if what that holds is kept.
 #[derive(FromQueryResult)]
-struct Ended {
-    id: String,
-    storage_key: Option<String>,
-    store_state: Option<Vec<u8>>,
+struct Saved {
+    reserved: i64,
+    namespace: Option<i64>,
 }
 
 impl Catalog {
@@ -259,21 +262,25 @@ impl Catalog {
         .await
     }
 
-    /// Saves how far a session got; `false` if it was taken over or ended.
+    /// Saves how far a session got, and reserves its bytes of the quota of `namespace`, if there is one; `false` if it was
+    /// taken over or ended.
     pub async fn save_upload(
         &self,
         id: &str,
         epoch: i64,
+        namespace: &str,
         progress: Progress,
     ) -> Result<bool, CatalogError> {
-        let id = id.to_owned();
+        let (id, namespace) = (id.to_owned(), namespace.to_owned());
         self.write(async move |write| {
             let unsent = progress.unsent;
-            let changed = sql::execute(
+            let saved: Option<Saved> = sql::one(
                 &write.transaction,
                 "UPDATE uploads SET received = $1, hash_state = $2, storage_key = $3, store_state = $4, tail = $5, updated_at = $6, \
                    heartbeat_at = $6, unsent = $7, holder = CASE WHEN $8 THEN NULL ELSE holder END \
-                 WHERE id = $9 AND epoch = $10 AND finished IS NULL",
+                 WHERE id = $9 AND epoch = $10 AND finished IS NULL \
+                 RETURNING reserved, (SELECT u.namespace_id FROM namespaces n JOIN namespace_usage u ON u.namespace_id = n.id \
+                   WHERE n.name = $11) AS namespace",
                 [
                     signed(progress.received).into(),
                     progress.hash_state.into(),
@@ -285,12 +292,13 @@ impl Catalog {
                     progress.release.into(),
                     id.as_str().into(),
                     epoch.into(),
+                    namespace.into(),
                 ],
             )
             .await?;
-            if changed == 0 {
+            let Some(saved) = saved else {
                 return Ok(false);
-            }
+            };
             leave(write, progress.leftover).await?;
             if unsent.replaces {
                 forget_unsent(write, &id).await?;
@@ -303,6 +311,7 @@ impl Catalog {
                 sql::execute(&write.transaction, append, values).await?;
                 first += bytes.len() as u64;
             }
+            reserve(write, &id, saved, signed(progress.received)).await?;
             Ok(true)
         })
         .await
@@ -314,7 +323,7 @@ impl Catalog {
             if let Some(reason) = denied(write, &blob).await? {
                 return Ok(FinishOutcome::Denied(reason));
             }
-            store(write, blob).await?;
+            store(write, blob, 0).await?;
             Ok(FinishOutcome::Stored)
         })
         .await
@@ -336,68 +345,18 @@ impl Catalog {
                 return Ok(FinishOutcome::Denied(reason));
             }
             let close = "UPDATE uploads SET finished = $1, storage_key = NULL, tail = NULL, store_state = NULL, unsent = 0, holder = NULL, updated_at = $2 \
-                         WHERE id = $3 AND epoch = $4 AND finished IS NULL";
+                         WHERE id = $3 AND epoch = $4 AND finished IS NULL RETURNING reserved, CAST(NULL AS bigint) AS namespace";
             let values = [blob.digest.to_bytes().into(), write.now.into(), id.as_str().into(), epoch.into()];
-            if sql::execute(&write.transaction, close, values).await? == 0 {
+            let closed: Option<Saved> = sql::one(&write.transaction, close, values).await?;
+            let Some(closed) = closed else {
                 return Ok(FinishOutcome::Superseded);
-            }
+            };
             leave(write, leftover).await?;
             if unsent {
                 forget_unsent(write, &id).await?;
             }
-            store(write, blob).await?;
+            store(write, blob, closed.reserved).await?;
             Ok(FinishOutcome::Stored)
-        })
-        .await
-    }
-
-    /// Ends session `id` of `repository` without a blob; `false` if there is none open. Its object goes after `delay`,
-    /// when no other process is still writing to it.
-    pub async fn cancel_upload(
-        &self,
-        repository: &RepositoryName,
-        id: &str,
-        delay: Duration,
-    ) -> Result<bool, CatalogError> {
-        let (repository, id) = (repository.clone(), id.to_owned());
-        self.write(async move |write| {
-            let find = format!(
-                "SELECT id, storage_key, store_state FROM uploads WHERE id = $1 AND repository = $2 AND finished IS NULL{}",
-                write.dialect.lock("uploads")
-            );
-            let ended: Option<Ended> =
-                sql::one(&write.transaction, &find, [id.into(), repository.as_str().into()]).await?;
-            let Some(ended) = ended else { return Ok(false) };
-            end(write, ended, delay).await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Ends sessions that were idle for `expiry`, and forgets those closed an hour ago. Says how many there were, at
-    /// most `limit`; sessions named in `busy` have a writer now and are left alone.
-    pub async fn expire_uploads(
-        &self,
-        expiry: Duration,
-        limit: u64,
-        busy: Vec<String>,
-    ) -> Result<u64, CatalogError> {
-        self.write(async move |write| {
-            let find = format!(
-                "SELECT id, storage_key, store_state FROM uploads WHERE (finished IS NULL AND updated_at < $1) \
-                 OR (finished IS NOT NULL AND updated_at < $2) ORDER BY updated_at LIMIT $3{}",
-                write.dialect.lock_free_ones("uploads")
-            );
-            let closed = Duration::from_secs(3600);
-            let values =
-                [(write.now - micros(expiry)).into(), (write.now - micros(closed)).into(), signed(limit).into()];
-            let ended: Vec<Ended> = sql::all(&write.transaction, &find, values).await?;
-            let mut number = 0;
-            for session in ended.into_iter().filter(|session| !busy.contains(&session.id)) {
-                end(write, session, Duration::ZERO).await?;
-                number += 1;
-            }
-            Ok(number)
         })
         .await
     }
@@ -416,31 +375,24 @@ async fn denied(write: &Write, blob: &FinishedBlob) -> Result<Option<Reason>, Ca
     Ok(confirmed.denies(Action::Push))
 }
 
-async fn store(write: &mut Write, blob: FinishedBlob) -> Result<(), CatalogError> {
-    let id = store_blob(write, &blob.digest, blob.size, &blob.place).await?;
-    let repository = create_repository(write, &blob.repository, blob.asker.owner()).await?;
-    add_to_repository(
-        write,
-        &blob.repository,
-        repository,
-        id,
-        &blob.digest,
-        blob.lease,
-    )
-    .await
+/// Reserves the bytes of a session, and gives back those of a body that was refused.
+async fn reserve(write: &Write, id: &str, saved: Saved, received: i64) -> Result<(), CatalogError> {
+    let Some(namespace) = saved.namespace else {
+        return Ok(());
+    };
+    let more = received - saved.reserved;
+    if more != 0 && quota::grow(write, namespace, more).await? {
+        let note = "UPDATE uploads SET reserved = $1 WHERE id = $2";
+        sql::execute(&write.transaction, note, [received.into(), id.into()]).await?;
+    }
+    Ok(())
 }
 
-async fn end(write: &mut Write, session: Ended, delay: Duration) -> Result<(), CatalogError> {
-    let not_before = write.now + micros(delay);
-    doom_unfinished(write, session.storage_key, session.store_state, not_before).await?;
-    // Its unsent bytes go with it, by the foreign key.
-    sql::execute(
-        &write.transaction,
-        "DELETE FROM uploads WHERE id = $1",
-        [session.id.into()],
-    )
-    .await?;
-    Ok(())
+async fn store(write: &mut Write, blob: FinishedBlob, reserved: i64) -> Result<(), CatalogError> {
+    let id = store_blob(write, &blob.digest, blob.size, &blob.place).await?;
+    let repository = create_repository(write, &blob.repository, blob.asker.owner()).await?;
+    let row = (repository, id, reserved);
+    add_to_repository(write, &blob.repository, row, &blob.digest, blob.lease).await
 }
 
 /// Dooms an object that a session leaves behind. Where others share the catalog, an earlier writer may still be at it.

@@ -24,8 +24,9 @@ use granary_catalog::{AuditFilter, AuditRow, Month};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Notify;
+use utoipa::ToSchema;
 
-use crate::{Registry, RegistryError};
+use crate::{AccountsError, Installation, Leave, Registry, RegistryError};
 
 pub use check::{AuditCheck, AuditFault, AuditFinding, Checked, LastRow, LastRowError};
 pub use export::{
@@ -195,5 +196,75 @@ impl Registry {
         };
         let rows = self.audit(&filter, None, query.limit).await?;
         Ok(rows.iter().map(export::row_json).collect())
+    }
+}
+
+/// Something that happened, for people and programs.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct AuditEvent {
+    /// Its number in the log.
+    pub seq: i64,
+    /// When.
+    #[schema(format = DateTime)]
+    pub at: Option<String>,
+    /// What was done, such as `token.create`.
+    pub action: String,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// Why not; empty if it was.
+    pub reason: String,
+    /// Who, by the name of then.
+    pub actor: String,
+    /// The number of who.
+    pub actor_id: Option<i64>,
+    /// The number of the token or password that was shown.
+    pub credential_id: Option<i64>,
+    /// From where.
+    pub address: Option<String>,
+    /// What it is about.
+    pub target: String,
+    /// More about it, as JSON in a text: it was chained as it stands.
+    pub detail: Option<String>,
+    /// The request, as in the server's log.
+    pub request_id: String,
+}
+
+impl From<AuditRow> for AuditEvent {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            seq: row.seq,
+            at: export::time(row.at),
+            action: row.action,
+            allowed: row.allowed,
+            reason: row.reason,
+            actor: row.actor,
+            actor_id: row.actor_id,
+            credential_id: row.credential_id,
+            address: row.address,
+            target: row.target,
+            detail: row.detail,
+            request_id: row.request_id,
+        }
+    }
+}
+
+impl Leave<Installation> {
+    /// Up to `limit` rows that `filter` lets through, newest first, older than the row of this time and number; and the time and
+    /// number that ask for those behind them.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: Option<(i64, i64)>,
+        limit: u64,
+    ) -> Result<(Vec<AuditEvent>, Option<(i64, i64)>), AccountsError> {
+        if before.is_none() {
+            // What happened a moment ago is looked for most.
+            self.registry.seal_all().await?;
+        }
+        let rows = self.registry.audit(filter, before, limit).await?;
+        let is_full = rows.len() as u64 == limit;
+        let next = rows.last().filter(|_| is_full);
+        let next = next.map(|row| (row.at, row.seq));
+        Ok((rows.into_iter().map(AuditEvent::from).collect(), next))
     }
 }

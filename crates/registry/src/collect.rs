@@ -18,6 +18,8 @@ pub struct CollectionReport {
     pub skipped: bool,
     /// Upload sessions that were idle for too long.
     pub uploads: u64,
+    /// Removed repositories of which nothing is left; in a dry run, those of which something is.
+    pub repositories: u64,
     /// Untagged manifests removed.
     pub manifests: u64,
     /// Blobs withdrawn from repositories that no longer refer to them.
@@ -136,8 +138,14 @@ impl Registry {
         };
         if !dry_run {
             report.uploads = self.expire_uploads().await?;
+            parts.catalog.count_usage().await?;
             parts.catalog.forget_refresh_tokens().await?;
         }
+        progress.say("looking at repositories that were removed");
+        report.repositories = match dry_run {
+            true => parts.catalog.removed_repositories().await?,
+            false => parts.catalog.purge_removed().await?,
+        };
         if let Untagged::After(age) = parts.rules.untagged {
             progress.say("looking at untagged manifests");
             let mut after = 0;
@@ -314,9 +322,15 @@ impl Registry {
             };
             match done {
                 Ok(report)
-                    if report.blobs + report.manifests + report.uploads + report.objects > 0 =>
+                    if report.repositories
+                        + report.blobs
+                        + report.manifests
+                        + report.uploads
+                        + report.objects
+                        > 0 =>
                 {
                     tracing::info!(
+                        repositories = report.repositories,
                         blobs = report.blobs,
                         bytes = report.bytes,
                         manifests = report.manifests,

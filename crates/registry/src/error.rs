@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use granary_blobs::StoreError;
-use granary_catalog::CatalogError;
+use granary_catalog::{CatalogError, QuotaExceeded};
 use granary_oci::{Digest, ManifestError, RepositoryName, Tag};
 
 use crate::{Asks, BodyError, Denial, Reason, UploadStatus};
@@ -114,9 +114,15 @@ pub enum RegistryError {
     /// The store has no room.
     #[error("the registry is out of space for uploads")]
     StoreFull,
+    /// The namespace would hold more than it may.
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
+    /// A replica runs that would spoil this.
+    #[error("{0}")]
+    OlderReplica(CatalogError),
     /// The catalog failed.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
     /// The store failed.
     #[error("the blob store failed: {0}")]
     Store(StoreError),
@@ -132,6 +138,16 @@ impl RegistryError {
             Self::Catalog(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
             _ => false,
+        }
+    }
+}
+
+impl From<CatalogError> for RegistryError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::QuotaExceeded(exceeded) => Self::QuotaExceeded(exceeded),
+            older @ CatalogError::OlderReplica(_) => Self::OlderReplica(older),
+            other => Self::Catalog(other),
         }
     }
 }

@@ -21,6 +21,7 @@ mod manifests;
 mod moving;
 mod receive;
 mod registry;
+mod removal;
 mod scrub;
 mod sessions;
 mod transfer;
@@ -39,8 +40,8 @@ pub use accounts::{
     TokenRequest, UserChange, UserReport, is_namespace, network,
 };
 pub use audit::{
-    AuditCheck, AuditCommand, AuditCursor, AuditFault, AuditFinding, AuditLineError, AuditPage,
-    AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
+    AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditLineError,
+    AuditPage, AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
     VerifyReport, check_exported,
 };
 pub use backup::{BackupNote, BackupReport, restore};
@@ -50,8 +51,8 @@ pub use copy::{CopyError, CopyOptions, CopyReport, Side, copy_installation};
 pub use error::RegistryError;
 pub use export::{ExportReference, ExportReferenceError, ExportReport, ExportRequest};
 pub use granary_catalog::{
-    AuditFilter, AuditRow, Explanation, Keeper, Month, Precondition, ReferrerFilter, ReferrersPage,
-    StoredBlob, StoredManifest,
+    AuditFilter, AuditRow, Explanation, Keeper, Month, Precondition, QuotaExceeded, QuotaKind,
+    ReferrerFilter, ReferrersPage, StoredBlob, StoredManifest,
 };
 pub use import::{
     BucketAccess, BucketAddress, BucketAddressError, ImportReport, ImportRequest, ImportSource,

@@ -188,6 +188,7 @@ impl CollectionReport {
     fn add(&mut self, other: &Self) {
         self.skipped |= other.skipped;
         self.uploads += other.uploads;
+        self.repositories += other.repositories;
         self.manifests += other.manifests;
         self.withdrawn += other.withdrawn;
         self.blobs += other.blobs;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use granary_blobs::{BlobWriter, Checkpoint, Ledger, ObjectKey, StoreError};
-use granary_catalog::{BlobPlace, CatalogError, Progress, StoredUpload, Unsent};
+use granary_catalog::{BlobPlace, CatalogError, Progress, QuotaExceeded, StoredUpload, Unsent};
 use granary_oci::{Algorithm, ByteRange, Digest, Hasher};
 
 use crate::{RegistryError, blobs::parse_key, registry::Parts};
@@ -41,6 +41,10 @@ struct SessionRow {
     parts: Arc<Parts>,
     id: String,
     epoch: i64,
+    /// Of whose quota its bytes are reserved, if there is one.
+    namespace: String,
+    /// That there was too little of it, while the store wrote.
+    refused: Mutex<Option<QuotaExceeded>>,
     /// Which bytes the row keeps because the store does not hold them yet.
     unsent: Mutex<Range<u64>>,
     /// Whether the row was saved while this writer wrote.
@@ -80,7 +84,7 @@ impl SessionRow {
         let saved = self
             .parts
             .catalog
-            .save_upload(&self.id, self.epoch, progress)
+            .save_upload(&self.id, self.epoch, &self.namespace, progress)
             .await?;
         if saved {
             *self.unsent() = now;
@@ -113,7 +117,17 @@ impl SessionRow {
             key: key.clone(),
         };
         let store = &self.parts.store;
-        Ok(store.append(key, checkpoint, Arc::new(ledger)).await?)
+        let appending = store.append(key, checkpoint, Arc::new(ledger));
+        appending.await.map_err(|error| self.why(error))
+    }
+
+    /// Why the store failed: perhaps because a save was refused.
+    fn why(&self, error: StoreError) -> RegistryError {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused.take() {
+            Some(exceeded) => RegistryError::QuotaExceeded(exceeded),
+            None => error.into(),
+        }
     }
 
     fn unsent(&self) -> std::sync::MutexGuard<'_, Range<u64>> {
@@ -136,6 +150,13 @@ impl Ledger for ObjectLedger {
             Ok(false) => Err(StoreError::Superseded {
                 key: self.key.clone(),
             }),
+            Err(CatalogError::QuotaExceeded(exceeded)) => {
+                let refused = self.row.refused.lock();
+                *refused.unwrap_or_else(PoisonError::into_inner) = Some(exceeded);
+                Err(StoreError::Unsaved {
+                    key: self.key.clone(),
+                })
+            }
             Err(error) => {
                 tracing::warn!(%error, key = %self.key, "the catalog could not keep how far an upload got");
                 Err(StoreError::Unsaved {
@@ -151,6 +172,7 @@ impl Receiver {
     pub(crate) async fn resume(
         parts: &Arc<Parts>,
         id: &str,
+        namespace: &str,
         row: &StoredUpload,
     ) -> Result<Self, RegistryError> {
         let hasher = Hasher::import(&row.hash_state).map_err(|_| {
@@ -164,6 +186,8 @@ impl Receiver {
             parts: Arc::clone(parts),
             id: id.to_owned(),
             epoch: row.epoch,
+            namespace: namespace.to_owned(),
+            refused: Mutex::new(None),
             unsent: Mutex::new(row.received - row.unsent.len() as u64..row.received),
             moved: AtomicBool::new(false),
         });
@@ -243,7 +267,8 @@ impl Receiver {
         }
         if let Place::Object { writer, received } = &mut self.place {
             *received += bytes.len() as u64;
-            writer.write(bytes).await?;
+            let written = writer.write(bytes).await;
+            written.map_err(|error| self.row.why(error))?;
         }
         Ok(())
     }
@@ -260,7 +285,8 @@ impl Receiver {
         };
         let mut writer = session.append(&key, Checkpoint::start(hasher)).await?;
         let received = tail.len() as u64;
-        writer.write(tail).await?;
+        let written = writer.write(tail).await;
+        written.map_err(|error| self.row.why(error))?;
         self.key = Some(key);
         self.place = Place::Object { writer, received };
         Ok(())
@@ -283,11 +309,13 @@ impl Receiver {
                 let received = progress.received;
                 granary_failpoint::reach_async("upload::before_save").await;
                 let (id, epoch) = (&self.row.id, self.row.epoch);
-                let saving = self.row.parts.catalog.save_upload(id, epoch, progress);
+                let (catalog, namespace) = (&self.row.parts.catalog, &self.row.namespace);
+                let saving = catalog.save_upload(id, epoch, namespace, progress);
                 (received, saving.await?)
             }
             (Place::Object { writer, .. }, Some(key)) => {
-                let checkpoint = writer.sync().await?;
+                let synced = writer.sync().await;
+                let checkpoint = synced.map_err(|error| self.row.why(error))?;
                 granary_failpoint::reach_async("upload::before_save").await;
                 let saved = self.row.save(key, &checkpoint, true).await?;
                 (checkpoint.offset, saved)
@@ -345,7 +373,8 @@ impl Receiver {
             leftover: key.filter(|_| !begun),
         };
         let (id, epoch) = (&self.row.id, self.row.epoch);
-        let saving = self.row.parts.catalog.save_upload(id, epoch, progress);
+        let (catalog, namespace) = (&self.row.parts.catalog, &self.row.namespace);
+        let saving = catalog.save_upload(id, epoch, namespace, progress);
         if saving.await? {
             Ok(())
         } else {
@@ -383,7 +412,8 @@ impl Receiver {
                 let key = self
                     .key
                     .ok_or(RegistryError::Internal("an upload session lost its object"))?;
-                let length = writer.finish().await?.offset;
+                let finished = writer.finish().await;
+                let length = finished.map_err(|error| self.row.why(error))?.offset;
                 if !verified {
                     let algorithm = expected.algorithm();
                     let actual = re_read(&self.row.parts, &key, length, algorithm).await?;

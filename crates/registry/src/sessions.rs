@@ -120,6 +120,14 @@ impl Sessions {
         }
     }
 
+    /// Stops the writers of sessions that have ended, and waits for none of them.
+    pub(crate) fn end(&self, ids: &[String]) {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        for writer in ids.iter().filter_map(|id| active.get(id)) {
+            writer.stop.cancel();
+        }
+    }
+
     /// The sessions that have a writer.
     pub(crate) fn busy(&self) -> Vec<String> {
         self.active

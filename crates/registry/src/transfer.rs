@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use granary_blobs::StoreError;
-use granary_catalog::{BlobPlace, ClaimOutcome, FinishOutcome, StoredUpload};
+use granary_catalog::{BlobPlace, CatalogError, ClaimOutcome, FinishOutcome, StoredUpload};
 use granary_oci::Digest;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -139,7 +139,8 @@ impl Transfer {
         self.may.parts().store.admit().await?;
         // Taking over from a writer that may still be alive may mean to copy what it wrote.
         self.lease.working(true);
-        let resumed = Receiver::resume(&self.may.registry.parts, &self.id, &self.row).await;
+        let (parts, namespace) = (&self.may.registry.parts, self.may.repository().namespace());
+        let resumed = Receiver::resume(parts, &self.id, namespace, &self.row).await;
         self.lease.working(false);
         self.lease.heartbeat();
         let mut receiver = resumed?;
@@ -262,23 +263,24 @@ impl Transfer {
         let blob = registry.finished(repository, digest, size, place, asker);
         granary_failpoint::reach_async("upload::before_finish").await;
         let catalog = &self.may.parts().catalog;
-        match catalog
-            .finish_upload(&self.id, self.row.epoch, blob, unsent, leftover)
-            .await?
-        {
-            FinishOutcome::Stored => {
+        let finishing = catalog.finish_upload(&self.id, self.row.epoch, blob, unsent, leftover);
+        let refused = match finishing.await {
+            Ok(FinishOutcome::Stored) => {
                 granary_failpoint::reach_async("upload::after_finish").await;
-                Ok(())
+                return Ok(());
             }
-            FinishOutcome::Denied(reason) => {
-                // Its object is whole by now, and nobody is left who may have it.
-                let (repository, parts) = (self.may.repository(), self.may.parts());
-                let grace = parts.rules.read_grace.min(parts.rules.grace);
-                catalog.cancel_upload(repository, &self.id, grace).await?;
-                Err(self.may.denied(reason))
+            Ok(FinishOutcome::Superseded) => {
+                return Err(RegistryError::UploadUnknown(self.id.clone()));
             }
-            FinishOutcome::Superseded => Err(RegistryError::UploadUnknown(self.id.clone())),
-        }
+            Ok(FinishOutcome::Denied(reason)) => self.may.denied(reason),
+            Err(exceeded @ CatalogError::QuotaExceeded(_)) => exceeded.into(),
+            Err(error) => return Err(error.into()),
+        };
+        // Its object is whole by now, and nobody is left who may have it.
+        let parts = self.may.parts();
+        let grace = parts.rules.read_grace.min(parts.rules.grace);
+        catalog.cancel_upload(repository, &self.id, grace).await?;
+        Err(refused)
     }
 }
 

@@ -4,6 +4,7 @@
 //! calls one use case and renders what comes back. Every answer is one of two envelopes (see [`schema`]).
 
 mod account;
+mod audit;
 mod grants;
 mod namespaces;
 mod organisations;
@@ -84,6 +85,8 @@ use crate::{
     providers::get_mappings,
     providers::post_mapping,
     providers::delete_mapping,
+    repositories::delete_repository,
+    audit::get_audit,
 ))]
 pub(crate) struct Document;
 
@@ -103,6 +106,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(grants::configure)
         .configure(repositories::configure)
         .configure(providers::configure)
+        .configure(audit::configure)
         .default_service(web::to(no_endpoint));
     app.service(scope);
 }

@@ -160,6 +160,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NotGrantable
         | Error::NoNamespace
         | Error::Mapping(_)
+        | Error::NoLicense
         | Error::Foreign(_)
         | Error::NotToOrganisation(_)
         | Error::NotForRobots
@@ -237,6 +238,9 @@ fn of_registry(error: &RegistryError) -> Line {
     match error {
         RegistryError::Denied(denial) => of_denial(denial.reason),
         RegistryError::NameUnknown(_) => of_denial(Reason::Missing),
+        RegistryError::DeleteDisabled | RegistryError::OlderReplica(_) => {
+            Line::new(Status::CONFLICT, "CONFLICT", error)
+        }
         error if error.is_transient() => {
             tracing::warn!(%error, "a request could not be served now");
             Line::new(

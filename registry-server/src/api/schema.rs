@@ -60,11 +60,6 @@ pub(crate) struct PageQuery {
 }
 
 impl PageQuery {
-    /// Most entries of a page where nobody says how many.
-    const USUAL: u16 = 100;
-    /// Most entries of any page.
-    const MOST: u16 = 1000;
-
     /// The page that is asked for.
     pub(crate) fn page(&self) -> Result<PageRequest, super::ApiRefusal> {
         Ok(PageRequest {
@@ -75,14 +70,23 @@ impl PageQuery {
 
     /// Most entries, if that is a number a page can have.
     pub(crate) fn limit(&self) -> Result<u64, super::ApiRefusal> {
-        let limit = self.limit.unwrap_or(Self::USUAL);
-        match (1..=Self::MOST).contains(&limit) {
-            true => Ok(limit.into()),
-            false => Err(super::ApiRefusal::Invalid(format!(
-                "limit is a number from 1 to {}",
-                Self::MOST
-            ))),
-        }
+        checked_limit(self.limit)
+    }
+}
+
+/// Most entries of a page where nobody says how many.
+const USUAL: u16 = 100;
+/// Most entries of any page.
+const MOST: u16 = 1000;
+
+/// Most entries of a page, if that is a number a page can have.
+pub(crate) fn checked_limit(limit: Option<u16>) -> Result<u64, super::ApiRefusal> {
+    let limit = limit.unwrap_or(USUAL);
+    match (1..=MOST).contains(&limit) {
+        true => Ok(limit.into()),
+        false => Err(super::ApiRefusal::Invalid(format!(
+            "limit is a number from 1 to {MOST}"
+        ))),
     }
 }
 

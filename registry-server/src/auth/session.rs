@@ -1,10 +1,10 @@
 //! Sessions of browsers. They count on `/api/v1` and `/auth` only, and change something only for pages of this service.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, ResponseError as _,
     http::{
         Method,
-        header::{AUTHORIZATION, HeaderName, ORIGIN},
+        header::{AUTHORIZATION, HeaderName, ORIGIN, WWW_AUTHENTICATE},
     },
     web,
 };
@@ -69,17 +69,15 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     tag = "sessions",
     responses((status = 200, description = "the session of this browser", body = Done<SessionReport>), Refusals)
 )]
-pub(crate) async fn get_session(
-    request: HttpRequest,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, ApiRefusal> {
+pub(crate) async fn get_session(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
     set_route("/auth/session");
-    doors
-        .limits
-        .address(|| doors.place.client(&request))
-        .await?;
-    let secret = cookie::get(&request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
-    let (session, caller) = doors.session(&request, &secret).await?;
+    answer(show(&request, &doors).await)
+}
+
+async fn show(request: &HttpRequest, doors: &Doors) -> Result<HttpResponse, ApiRefusal> {
+    doors.limits.address(|| doors.place.client(request)).await?;
+    let secret = cookie::get(request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
+    let (session, caller) = doors.session(request, &secret).await?;
     let leave = doors.registry.ask_leave::<OwnAccount>(&caller, ()).await?;
     Ok(ok(SessionReport {
         user: leave.account().await?.user,
@@ -101,15 +99,20 @@ pub(crate) async fn post_session(
     request: HttpRequest,
     payload: web::Payload,
     doors: web::Data<Doors>,
-) -> Result<HttpResponse, ApiRefusal> {
+) -> HttpResponse {
     set_route("/auth/session");
-    doors
-        .limits
-        .address(|| doors.place.client(&request))
-        .await?;
-    doors.check_origin(&request)?;
-    let body: PasswordLogin = permitted::json(&request, payload.into_inner()).await?;
-    let origin = doors.place.origin_of(&request);
+    answer(enter(&request, payload, &doors).await)
+}
+
+async fn enter(
+    request: &HttpRequest,
+    payload: web::Payload,
+    doors: &Doors,
+) -> Result<HttpResponse, ApiRefusal> {
+    doors.limits.address(|| doors.place.client(request)).await?;
+    doors.check_origin(request)?;
+    let body: PasswordLogin = permitted::json(request, payload.into_inner()).await?;
+    let origin = doors.place.origin_of(request);
     let password = Secret::from(body.password);
     let registry = &doors.registry;
     let session = registry.log_in_by_password(body.user, password, &origin);
@@ -127,17 +130,15 @@ pub(crate) async fn post_session(
     params(("X-CSRF-Token" = String, Header, description = "as the session says")),
     responses((status = 204, description = "the session has ended"), Refusals)
 )]
-pub(crate) async fn post_logout(
-    request: HttpRequest,
-    doors: web::Data<Doors>,
-) -> Result<HttpResponse, ApiRefusal> {
+pub(crate) async fn post_logout(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
     set_route("/auth/logout");
-    doors
-        .limits
-        .address(|| doors.place.client(&request))
-        .await?;
-    let secret = cookie::get(&request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
-    let (_, caller) = doors.session(&request, &secret).await?;
+    answer(leave(&request, &doors).await)
+}
+
+async fn leave(request: &HttpRequest, doors: &Doors) -> Result<HttpResponse, ApiRefusal> {
+    doors.limits.address(|| doors.place.client(request)).await?;
+    let secret = cookie::get(request, SESSION).ok_or(ApiRefusal::NoCredentials)?;
+    let (_, caller) = doors.session(request, &secret).await?;
     let leave = doors.registry.ask_leave::<OwnAccount>(&caller, ()).await?;
     leave.end_session().await?;
     let mut answer = no_content();
@@ -163,6 +164,16 @@ pub(crate) async fn get_providers(
         .await?;
     let names: Vec<&str> = doors.providers.names().collect();
     Ok(ok(names))
+}
+
+/// An answer about a session. Those who have none are not asked for credentials in a header: none count there.
+fn answer(result: Result<HttpResponse, ApiRefusal>) -> HttpResponse {
+    let refused = |refusal: ApiRefusal| {
+        let mut answer = refusal.error_response();
+        answer.headers_mut().remove(WWW_AUTHENTICATE);
+        answer
+    };
+    result.unwrap_or_else(refused)
 }
 
 impl Doors {

@@ -6,6 +6,7 @@ use super::{
     AuditCommand, ConfigArgs, OutputArgs, ProviderCommand,
     groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
 };
+use crate::config::parse_size;
 
 /// `granary admin`
 #[derive(Debug, Subcommand)]
@@ -40,6 +41,9 @@ pub enum AdminCommand {
     /// What groups of identity providers mean.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Repositories as a whole.
+    #[command(subcommand)]
+    Repository(RepositoryCommand),
     /// The audit log: what happened, and the proof that nobody changed what is said of it.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -231,6 +235,29 @@ pub struct NamespaceChangeArgs {
     /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
     #[arg(long, value_name = "PATTERNS")]
     pub immutable_tags: Option<String>,
+    /// The licence of repositories that say nothing else, such as Apache-2.0; an empty text for none.
+    #[arg(long, value_name = "SPDX")]
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs in it, such as 10GiB; none for no limit.
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_bytes)]
+    pub quota_bytes: Option<u64>,
+    /// Most manifests in it; none for no limit.
+    #[arg(long, value_name = "NUMBER", value_parser = limit_of_manifests)]
+    pub quota_artifacts: Option<u64>,
+}
+
+fn limit_of_bytes(text: &str) -> Result<u64, String> {
+    match text {
+        "none" => Ok(0),
+        size => parse_size(size).map_err(|error| error.to_string()),
+    }
+}
+
+fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
+    match text {
+        "none" => Ok(0),
+        number => number.parse(),
+    }
 }
 
 /// Who makes repositories.
@@ -325,6 +352,27 @@ impl From<VisibilityArg> for granary_access::Visibility {
             VisibilityArg::Public => Self::Public,
         }
     }
+}
+
+/// `granary admin repository`
+#[derive(Debug, Subcommand)]
+pub enum RepositoryCommand {
+    /// Remove a repository with its tags, manifests, blobs, history and upload sessions, at once and for good.
+    Remove(RepositoryArgs),
+}
+
+/// A command about a repository.
+#[derive(Debug, Args)]
+pub struct RepositoryArgs {
+    /// The repository.
+    #[arg(value_name = "NAME")]
+    pub repository: granary_oci::RepositoryName,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `granary admin schema`

@@ -340,6 +340,13 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             Code::BlobUploadInvalid,
             Value::Null,
         ),
+        RegistryError::QuotaExceeded(quota) => {
+            let what = quota.what.to_string();
+            let detail =
+                json!({"reason": "quota", "what": what, "used": quota.used, "limit": quota.limit});
+            (Status::FORBIDDEN, Code::Denied, detail)
+        }
+        RegistryError::OlderReplica(_) => (Status::CONFLICT, Code::Unsupported, Value::Null),
         RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
         error if error.is_transient() => {
             (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)

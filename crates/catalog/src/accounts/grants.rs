@@ -3,6 +3,7 @@
 use granary_access::{
     CreateBy, Grant, PrincipalId, RepositoryPattern, TagPatterns, Verbs, Visibility,
 };
+use granary_migrations::KNOWS_REMOVAL;
 use sea_orm::FromQueryResult;
 use serde_json::json;
 
@@ -16,7 +17,10 @@ use super::{
 use crate::{
     Catalog, CatalogError,
     audit::{Deed, action},
-    sql::{self, Id},
+    guard,
+    leases::refuse_beside_older,
+    quota,
+    sql::{self, Id, signed, unsigned},
     writer::Write,
 };
 
@@ -44,6 +48,25 @@ pub struct StoredNamespace {
     pub create_by: CreateBy,
     /// Tags that nobody moves.
     pub immutable_tags: TagPatterns,
+    /// Under which licence repositories are that say nothing else, as an SPDX expression.
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs.
+    pub quota_bytes: Option<u64>,
+    /// Most manifests.
+    pub quota_artifacts: Option<u64>,
+    /// What it holds, if it has a quota.
+    pub usage: Option<NamespaceUsage>,
+}
+
+/// What a namespace holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceUsage {
+    /// Bytes of distinct blobs, and what open upload sessions have reserved.
+    pub bytes: u64,
+    /// Manifests.
+    pub artifacts: u64,
+    /// Whether all of it was counted.
+    pub is_counted: bool,
 }
 
 /// What is to be changed of a namespace.
@@ -57,6 +80,12 @@ pub struct NamespaceChange {
     pub create_by: Option<CreateBy>,
     /// Other tags that nobody moves.
     pub immutable_tags: Option<TagPatterns>,
+    /// Another licence; an empty text for none.
+    pub default_license: Option<String>,
+    /// Another number of bytes; 0 for no limit.
+    pub quota_bytes: Option<u64>,
+    /// Another number of manifests; 0 for no limit.
+    pub quota_artifacts: Option<u64>,
 }
 
 #[derive(FromQueryResult)]
@@ -80,11 +109,19 @@ struct NamespaceRow {
     default_visibility: Option<i64>,
     create_by: Option<i64>,
     immutable_tags: Option<String>,
+    default_license: Option<String>,
+    quota_bytes: Option<i64>,
+    quota_artifacts: Option<i64>,
+    bytes: Option<i64>,
+    artifacts: Option<i64>,
+    counted_to: Option<i64>,
 }
 
 const NAMESPACE: &str = "SELECT p.handle AS owner, CAST(s.default_visibility AS bigint) AS default_visibility, \
-     CAST(s.create_by AS bigint) AS create_by, s.immutable_tags FROM namespaces n \
-     LEFT JOIN principals p ON p.id = n.owner_id LEFT JOIN namespace_settings s ON s.namespace_id = n.id WHERE n.name = $1";
+     CAST(s.create_by AS bigint) AS create_by, s.immutable_tags, s.default_license, s.quota_bytes, s.quota_artifacts, \
+     u.bytes, u.artifacts, u.counted_to FROM namespaces n LEFT JOIN principals p ON p.id = n.owner_id \
+     LEFT JOIN namespace_settings s ON s.namespace_id = n.id LEFT JOIN namespace_usage u ON u.namespace_id = n.id \
+     WHERE n.name = $1";
 
 impl NamespaceRow {
     fn read(self) -> Result<StoredNamespace, CatalogError> {
@@ -100,7 +137,33 @@ impl NamespaceRow {
             },
             immutable_tags: patterns(self.immutable_tags.as_deref())?
                 .unwrap_or_else(TagPatterns::none),
+            default_license: self.default_license,
+            quota_bytes: self.quota_bytes.map(unsigned),
+            quota_artifacts: self.quota_artifacts.map(unsigned),
+            usage: self
+                .bytes
+                .zip(self.artifacts)
+                .map(|(bytes, artifacts)| NamespaceUsage {
+                    bytes: unsigned(bytes),
+                    artifacts: unsigned(artifacts),
+                    is_counted: self.counted_to.is_none(),
+                }),
         })
+    }
+}
+
+impl StoredNamespace {
+    fn has_quota(&self) -> bool {
+        self.quota_bytes.is_some() || self.quota_artifacts.is_some()
+    }
+}
+
+/// What a namespace is to have, where nothing stands for what it had.
+fn limit(change: Option<u64>, before: Option<u64>) -> Option<u64> {
+    match change {
+        None => before,
+        Some(0) => None,
+        Some(limit) => Some(limit),
     }
 }
 
@@ -230,7 +293,10 @@ impl Catalog {
         row.map(NamespaceRow::read).transpose()
     }
 
-    /// Changes a namespace, which is made if it is not there, and says how it is afterwards.
+    /// Changes a namespace, which is made if it is not there, and says how it is afterwards. What is in one that gets a quota is
+    /// counted by [`Self::count_usage`].
+    ///
+    /// A quota is refused beside a process that would pass over it.
     pub async fn change_namespace(
         &self,
         by: &Authority,
@@ -244,6 +310,7 @@ impl Catalog {
                 return Ok(Err(Refusal::NoSuch(name_of(write, owner).await?)));
             }
             let namespace = make_namespace(write, &name, None).await?;
+            guard::namespace_alone(write, namespace).await?;
             if let Some(owner) = change.owner {
                 let set = "UPDATE namespaces SET owner_id = $1 WHERE id = $2";
                 let values = [owner.0.into(), namespace.into()];
@@ -254,13 +321,26 @@ impl Catalog {
                 sql::one(&write.transaction, NAMESPACE, [name.as_str().into()]).await?;
             let row = row.ok_or_else(|| CatalogError::damaged("namespaces", "a row just written is missing"))?;
             let mut now = row.read()?;
+            let had_quota = now.has_quota();
             now.default_visibility = change.default_visibility.unwrap_or(now.default_visibility);
             now.create_by = change.create_by.unwrap_or(now.create_by);
             now.immutable_tags = change.immutable_tags.unwrap_or(now.immutable_tags);
-            let keep = "INSERT INTO namespace_settings (namespace_id, create_by, default_visibility, immutable_tags, updated_at) \
-                        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (namespace_id) DO UPDATE SET create_by = excluded.create_by, \
+            now.default_license = match change.default_license {
+                None => now.default_license,
+                Some(license) => Some(license).filter(|license| !license.is_empty()),
+            };
+            now.quota_bytes = limit(change.quota_bytes, now.quota_bytes);
+            now.quota_artifacts = limit(change.quota_artifacts, now.quota_artifacts);
+            let sets_quota = change.quota_bytes.is_some() || change.quota_artifacts.is_some();
+            if sets_quota && now.has_quota() {
+                refuse_beside_older(write, KNOWS_REMOVAL).await?;
+            }
+            let keep = "INSERT INTO namespace_settings (namespace_id, create_by, default_visibility, immutable_tags, updated_at, \
+                        default_license, quota_bytes, quota_artifacts) \
+                        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (namespace_id) DO UPDATE SET create_by = excluded.create_by, \
                         default_visibility = excluded.default_visibility, immutable_tags = excluded.immutable_tags, \
-                        updated_at = excluded.updated_at";
+                        updated_at = excluded.updated_at, default_license = excluded.default_license, \
+                        quota_bytes = excluded.quota_bytes, quota_artifacts = excluded.quota_artifacts";
             let create_by: i16 = match now.create_by {
                 CreateBy::Writers => 0,
                 CreateBy::Administrators => 1,
@@ -275,14 +355,23 @@ impl Catalog {
                 visibility.into(),
                 text(&now.immutable_tags)?.into(),
                 write.now.into(),
+                now.default_license.clone().into(),
+                now.quota_bytes.map(signed).into(),
+                now.quota_artifacts.map(signed).into(),
             ];
             sql::execute(&write.transaction, keep, values).await?;
+            if now.has_quota() && !had_quota {
+                quota::begin(write, namespace).await?;
+            }
             count_up(write).await?;
             let detail = json!({
                 "owner": now.owner,
                 "default_visibility": now.default_visibility,
                 "create_by": now.create_by,
                 "immutable_tags": now.immutable_tags,
+                "default_license": now.default_license,
+                "quota_bytes": now.quota_bytes,
+                "quota_artifacts": now.quota_artifacts,
             });
             let deed = Deed::new(action::NAMESPACE_CHANGE, name).with(detail);
             by.note(write, deed).await?;

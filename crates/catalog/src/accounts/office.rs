@@ -162,7 +162,7 @@ fn of_group(dialect: Dialect) -> String {
            JOIN memberships m ON m.member_id = $1 AND m.organisation_id = head.owner_id \
            WHERE m.group_id = head.owner_id OR (m.group_id = head.repository_id AND m.role >= 4) \
          ) \
-         SELECT head.*, head.owner_id AS grantee_id, me.role, CAST(NULL AS bigint) AS actions, CAST(NULL AS varchar) AS tags, \
+         SELECT head.*, COALESCE(head.owner_id, 0) AS grantee_id, me.role, CAST(NULL AS bigint) AS actions, CAST(NULL AS varchar) AS tags, \
                 CAST(NULL AS bigint) AS expires_at FROM head JOIN me ON TRUE",
         clock = match dialect {
             Dialect::Sqlite => "NULL".to_owned(),

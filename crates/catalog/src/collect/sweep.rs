@@ -18,6 +18,8 @@ use crate::{
     dialect::{Dialect, micros},
     guard,
     manifests::remove_manifest,
+    quota,
+    repositories::keep_repository,
     sql::{self, Id},
     writer::Write,
 };
@@ -190,8 +192,12 @@ impl Room {
         if keys.is_empty() {
             return Ok(vec![]);
         }
-        if self == Self::Membership {
-            join_edges(write, &keys).await?;
+        match self {
+            Self::Membership => join_edges(write, &keys).await?,
+            Self::Blob | Self::Manifest { .. } => {
+                let blobs: Vec<i64> = keys.iter().map(|key| key.id).collect();
+                quota::drop_unheld(write, &blobs).await?;
+            }
         }
         let (still, values) = self.still(&keys, write.now);
         let (table, key) = (self.table(), self.key());
@@ -215,6 +221,8 @@ impl Room {
         }
         doom_all(write, objects, write.now + micros(limits.read_grace)).await?;
         if self == Self::Membership {
+            let gone = removed.iter().map(|one| (one.repository_id, one.id));
+            quota::drop_blobs(write, gone).await?;
             for one in &removed {
                 write.touch(Touched::Blob(one.name()?, one.digest()?));
             }
@@ -232,6 +240,10 @@ impl Room {
         let mut removed = Vec::new();
         for one in candidates {
             guard::alone(write, one.repository_id).await?;
+            // What was removed meanwhile goes as a whole.
+            if !keep_repository(write, one.repository_id).await? {
+                continue;
+            }
             let (still, values) = self.still(&[self.of(&one)], write.now);
             let find =
                 format!("SELECT id FROM manifests WHERE candidate_since IS NOT NULL AND {still}");

@@ -17,7 +17,7 @@ use super::{
     tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
 };
-use crate::{Installation, Registry, RepositoryAdmin};
+use crate::{Administering, Installation, Registry, RegistryError, RepositoryAdmin};
 
 /// Something to do about accounts. It crosses the socket of a running server, which only the server's user can open.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,6 +94,11 @@ pub enum AccountsCommand {
         repository: RepositoryName,
         /// Who.
         visibility: Visibility,
+    },
+    /// Remove a repository with all that is in it.
+    RemoveRepository {
+        /// Which.
+        repository: RepositoryName,
     },
 }
 
@@ -185,6 +190,21 @@ pub enum AccountsReport {
         /// Who sees it.
         visibility: Visibility,
     },
+    /// The repository is gone. What was in it goes by and by.
+    RepositoryRemoved {
+        /// Its name, which is free.
+        repository: RepositoryName,
+    },
+}
+
+impl AccountsCommand {
+    /// Whether it makes no sense before there is the first account. Quotas do, and removing a repository.
+    fn is_about_accounts(&self) -> bool {
+        !matches!(
+            self,
+            Self::RemoveRepository { .. } | Self::Tenancy(TenancyCommand::Namespace { .. })
+        )
+    }
 }
 
 impl Registry {
@@ -196,7 +216,9 @@ impl Registry {
         if let AccountsCommand::Bootstrap { user, password } = command {
             return self.bootstrap(&user, password).await;
         }
-        self.need_accounts().await?;
+        if command.is_about_accounts() {
+            self.need_accounts().await?;
+        }
         let leave = self.operators_leave::<Installation>(());
         match command {
             AccountsCommand::Bootstrap { .. } => Err(AccountsError::NotTheFirst),
@@ -258,6 +280,16 @@ impl Registry {
                     repository,
                     visibility,
                 })
+            }
+            AccountsCommand::RemoveRepository { repository } => {
+                let may = self.operator::<Administering>(&repository);
+                match may.remove_repository().await {
+                    Ok(()) => Ok(AccountsReport::RepositoryRemoved { repository }),
+                    Err(RegistryError::NameUnknown(name)) => {
+                        Err(AccountsError::NoSuchRepository(name))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
         }
     }

@@ -136,6 +136,9 @@ pub enum AccountsError {
     /// A group of a provider cannot mean that.
     #[error("{0}")]
     Mapping(&'static str),
+    /// The text is no licence.
+    #[error("a licence is an SPDX expression of at most 200 characters, such as Apache-2.0 OR MIT")]
+    NoLicense,
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AccountsError, AccountsReport, groups::settled};
-use crate::{Leave, NamespaceAdmin, Registry, RegistryError, RepositoryAdmin, leave::done};
+use crate::{
+    Installation, Leave, NamespaceAdmin, Registry, RegistryError, RepositoryAdmin, leave::done,
+};
 
 /// Something to do about rights in a namespace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,7 +60,7 @@ pub struct GrantRequest {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NamespaceSettings {
-    /// Another owner.
+    /// Another owner. Only who administers the installation gives a namespace away.
     pub owner: Option<String>,
     /// Who sees repositories that are made from now on.
     pub default_visibility: Option<Visibility>,
@@ -66,12 +68,28 @@ pub struct NamespaceSettings {
     pub create_by: Option<CreateBy>,
     /// Tags that nobody moves.
     pub immutable_tags: Option<TagPatterns>,
+    /// The licence of repositories that say nothing else, as an SPDX expression; an empty text for none.
+    #[schema(max_length = 200)]
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs; 0 for no limit. Only who administers the installation sets it.
+    pub quota_bytes: Option<u64>,
+    /// Most manifests; 0 for no limit. Only who administers the installation sets it.
+    pub quota_artifacts: Option<u64>,
 }
 
 impl NamespaceSettings {
     /// Whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether it is not for those to decide who look after the namespace itself.
+    fn is_for_the_installation(&self) -> bool {
+        self.owner.is_some() || self.has_quota()
+    }
+
+    fn has_quota(&self) -> bool {
+        self.quota_bytes.is_some() || self.quota_artifacts.is_some()
     }
 }
 
@@ -120,6 +138,18 @@ pub struct NamespaceReport {
     pub create_by: CreateBy,
     /// Tags that nobody moves.
     pub immutable_tags: TagPatterns,
+    /// The licence of repositories that say nothing else.
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs.
+    pub quota_bytes: Option<u64>,
+    /// Most manifests.
+    pub quota_artifacts: Option<u64>,
+    /// Bytes that count, where there is a quota.
+    pub used_bytes: Option<u64>,
+    /// Manifests that count, where there is a quota.
+    pub used_artifacts: Option<u64>,
+    /// Whether the two are still being counted.
+    pub counting: bool,
 }
 
 impl NamespaceReport {
@@ -130,6 +160,12 @@ impl NamespaceReport {
             default_visibility: stored.default_visibility,
             create_by: stored.create_by,
             immutable_tags: stored.immutable_tags,
+            default_license: stored.default_license,
+            quota_bytes: stored.quota_bytes,
+            quota_artifacts: stored.quota_artifacts,
+            used_bytes: stored.usage.map(|usage| usage.bytes),
+            used_artifacts: stored.usage.map(|usage| usage.artifacts),
+            counting: stored.usage.is_some_and(|usage| !usage.is_counted),
         }
     }
 }
@@ -155,19 +191,38 @@ impl Leave<NamespaceAdmin> {
         change: NamespaceSettings,
     ) -> Result<NamespaceReport, AccountsError> {
         let name = self.of().to_owned();
-        let owner = match change.owner {
-            Some(owner) => Some(self.registry.landlord(&owner).await?),
+        if change.is_for_the_installation() {
+            let caller = self.authority().caller();
+            self.registry.ask_leave::<Installation>(&caller, ()).await?;
+        }
+        let license = change.default_license.as_deref();
+        if license.is_some_and(|text| !is_license(text)) {
+            return Err(AccountsError::NoLicense);
+        }
+        let owner = match &change.owner {
+            Some(owner) => Some(self.registry.landlord(owner).await?),
             None => None,
         };
+        let has_quota = change.has_quota();
         let change = NamespaceChange {
             owner,
             default_visibility: change.default_visibility,
             create_by: change.create_by,
             immutable_tags: change.immutable_tags,
+            default_license: change.default_license,
+            quota_bytes: change.quota_bytes,
+            quota_artifacts: change.quota_artifacts,
         };
         let catalog = &self.parts().catalog;
-        let changing = catalog.change_namespace(self.authority(), name.clone(), change);
-        Ok(NamespaceReport::new(name, settled(changing.await?)?))
+        let changing = catalog.change_namespace(self.authority(), name, change);
+        settled(changing.await?)?;
+        if has_quota {
+            // Otherwise the next collection of garbage would do it.
+            let registry = self.registry.clone();
+            let counting = async move { Ok(registry.parts.catalog.count_usage().await?) };
+            self.registry.to_the_end(counting).await?;
+        }
+        self.namespace().await
     }
 }
 
@@ -313,3 +368,12 @@ impl Registry {
 pub fn is_namespace(text: &str) -> bool {
     !text.contains('/') && format!("{text}/x").parse::<RepositoryName>().is_ok()
 }
+
+/// Whether the text can be an SPDX expression, or is empty.
+fn is_license(text: &str) -> bool {
+    let may_stand = |c: char| c.is_ascii_alphanumeric() || "-.+:() ".contains(c);
+    text.len() <= LONGEST_LICENSE && text.chars().all(may_stand)
+}
+
+/// Longest SPDX expression.
+const LONGEST_LICENSE: usize = 200;

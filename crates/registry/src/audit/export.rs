@@ -244,7 +244,7 @@ fn checkpoint_json(checkpoint: &AuditCheckpoint) -> Value {
     })
 }
 
-fn time(micros: i64) -> Option<String> {
+pub(super) fn time(micros: i64) -> Option<String> {
     let time = jiff::Timestamp::from_microsecond(micros).ok()?;
     Some(time.to_string())
 }

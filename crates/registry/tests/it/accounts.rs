@@ -79,7 +79,7 @@ pub(crate) async fn bob(registry: &Registry) -> Principal {
 }
 
 /// A token of bob's, and its number.
-async fn token(registry: &Registry) -> (i64, Secret) {
+pub(crate) async fn token(registry: &Registry) -> (i64, Secret) {
     let command = AccountsCommand::CreateToken {
         user: "bob".to_owned(),
         name: "ci".to_owned(),
@@ -93,7 +93,7 @@ async fn token(registry: &Registry) -> (i64, Secret) {
     }
 }
 
-async fn revoke(registry: &Registry, id: i64) {
+pub(crate) async fn revoke(registry: &Registry, id: i64) {
     let command = AccountsCommand::RevokeToken { id };
     registry.administer(command).await.unwrap();
 }
@@ -123,7 +123,7 @@ pub(crate) fn reason<T>(result: Result<T, RegistryError>) -> Option<Reason> {
 }
 
 /// Pushes a blob and an image with it as bob, under a tag of that name.
-async fn image_of_bob(registry: &Registry, tag: &str) -> Digest {
+pub(crate) async fn image_of_bob(registry: &Registry, tag: &str) -> Digest {
     let layer = content(1, 300);
     let digest = Digest::sha256(&layer);
     let may = pushes(registry, &bob(registry).await, "bob/app")

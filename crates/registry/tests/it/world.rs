@@ -137,6 +137,24 @@ impl World {
     }
 }
 
+/// What the catalog's database answers to a question for one number, as `number`.
+pub(crate) async fn number(world: &World, question: &str) -> i64 {
+    use sea_orm::ConnectionTrait;
+    let folder = world.folder.path();
+    let url = match is_postgres() {
+        true => std::fs::read_to_string(folder.join("database-url")).unwrap(),
+        false => format!("sqlite://{}?mode=ro", folder.join("catalog.db").display()),
+    };
+    let connection = sea_orm::Database::connect(url).await.unwrap();
+    let row = connection.query_one_raw(sea_orm::Statement::from_string(
+        connection.get_database_backend(),
+        question,
+    ));
+    let number = row.await.unwrap().unwrap().try_get("", "number").unwrap();
+    connection.close().await.unwrap();
+    number
+}
+
 pub(crate) fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()
 }

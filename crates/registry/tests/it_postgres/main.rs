@@ -13,8 +13,12 @@ mod cache;
 mod chatty;
 #[path = "../it/copies/mod.rs"]
 mod copies;
+#[path = "../it/counting.rs"]
+mod counting;
 #[path = "../it/disconnects.rs"]
 mod disconnects;
+#[path = "../it/elsewhere.rs"]
+mod elsewhere;
 mod figures;
 #[path = "../it/gate.rs"]
 mod gate;
@@ -26,9 +30,16 @@ mod import;
 mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/quota.rs"]
+mod quota;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
+#[path = "../it/removal.rs"]
+mod removal;
+mod removals;
+#[path = "../it/removers.rs"]
+mod removers;
 mod replicas;
 #[path = "../it/robots.rs"]
 mod robots;
@@ -37,5 +48,7 @@ mod schema;
 mod sessions;
 mod shared_statements;
 mod standby;
+#[path = "../it/successors.rs"]
+mod successors;
 #[path = "../it/world.rs"]
 mod world;

@@ -17,25 +17,21 @@ use crate::{
     },
 };
 
-struct Pair {
-    _folder: TempDir,
-    one: Registry,
-    two: Registry,
+pub(crate) struct Pair {
+    pub(crate) folder: TempDir,
+    pub(crate) one: Registry,
+    pub(crate) two: Registry,
 }
 
-async fn pair(rules: Rules) -> Pair {
+pub(crate) async fn pair(rules: Rules) -> Pair {
     let folder = folder();
     let one = open(folder.path(), rules.clone()).await;
     let two = open(folder.path(), rules).await;
-    Pair {
-        _folder: folder,
-        one,
-        two,
-    }
+    Pair { folder, one, two }
 }
 
 /// Pushes a manifest that only differs by `number`, under tag `v`.
-async fn put(
+pub(crate) async fn put(
     registry: &Registry,
     number: usize,
     precondition: Precondition,
@@ -55,7 +51,7 @@ async fn put(
     Ok(done.digest)
 }
 
-async fn stands_at(registry: &Registry) -> Option<Digest> {
+pub(crate) async fn stands_at(registry: &Registry) -> Option<Digest> {
     let found = registry
         .reads("a/b")
         .await
@@ -161,7 +157,7 @@ fn the_session_of_a_dead_replica_is_taken_over_after_its_silence() {
 
 /// Files below the folder that both use.
 fn objects(pair: &Pair) -> usize {
-    let prefixes = std::fs::read_dir(pair._folder.path().join("blobs")).unwrap();
+    let prefixes = std::fs::read_dir(pair.folder.path().join("blobs")).unwrap();
     let folders = prefixes
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.is_dir());

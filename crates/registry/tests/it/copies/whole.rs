@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use granary_blobs::BlobStore;
-use granary_registry::{CopyError, CopyOptions, OpenError, Progress, Registry, Side};
+use granary_catalog::{Authority, NamespaceChange};
+use granary_registry::{
+    AccountsCommand, CopyError, CopyOptions, OpenError, Progress, Registry, RegistryError, Side,
+};
 use tokio::sync::Notify;
 
 use super::{
@@ -49,6 +52,72 @@ fn a_copy_shows_everything_that_the_source_shows() {
     });
 }
 
+/// A repository that was removed arrives as such, and goes there.
+#[test]
+fn what_was_removed_is_not_there_in_a_copy_either() {
+    let _unset = together();
+    run(async {
+        for (from, to) in directions() {
+            let (source, target) = (Site::new(from), Site::new(to));
+            let registry = source.opened().await;
+            let bytes = content(1, LARGE);
+            for repository in ["a/b", "c/d"] {
+                let digest = push(&registry, repository, &bytes).await.unwrap();
+                let body = image(&[(digest, bytes.len())]);
+                put(&registry, repository, "v", &body).await.unwrap();
+            }
+            let repository = "a/b".parse().unwrap();
+            let command = AccountsCommand::RemoveRepository { repository };
+            registry.administer(command).await.unwrap();
+            let report = copy_into(&registry, &target, VERIFY, &Progress::silent()).await;
+            assert!(report.unwrap().is_whole());
+            let copy = target.opened().await;
+            let removed = resolve(&copy, "a/b", "v").await;
+            assert!(matches!(removed, Err(RegistryError::NameUnknown(_))));
+            resolve(&copy, "c/d", "v").await.unwrap();
+            assert_eq!(collect(&copy).await.repositories, 1);
+            assert_eq!(collect(&copy).await.repositories, 0);
+            let digest = granary_oci::Digest::sha256(&bytes);
+            assert_eq!(pull(&copy, "c/d", &digest).await, Some(bytes));
+        }
+    });
+}
+
+/// A quota arrives, and what counts is counted there.
+#[test]
+fn a_copy_counts_what_its_namespaces_hold() {
+    let _unset = together();
+    run(async {
+        for (from, to) in directions() {
+            let (source, target) = (Site::new(from), Site::new(to));
+            let registry = source.opened().await;
+            let change = NamespaceChange {
+                quota_bytes: Some(500),
+                ..NamespaceChange::default()
+            };
+            let operator = Authority::operator();
+            let catalog = registry.catalog();
+            let change = catalog.change_namespace(&operator, "a".to_owned(), change);
+            change.await.unwrap().unwrap();
+            registry.catalog().count_usage().await.unwrap();
+            for number in 0..2 {
+                let bytes = content(number, LARGE);
+                push(&registry, "a/b", &bytes).await.unwrap();
+            }
+            put(&registry, "a/b", "v", &image(&[])).await.unwrap();
+            let before = registry.catalog().namespace("a").await.unwrap();
+            let report = copy_into(&registry, &target, VERIFY, &Progress::silent()).await;
+            assert!(report.unwrap().is_whole());
+            let copy = target.opened().await;
+            copy.catalog().count_usage().await.unwrap();
+            assert_eq!(copy.catalog().namespace("a").await.unwrap(), before);
+            let refused = push(&copy, "a/b", &content(2, LARGE)).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("400 of the 500 bytes"), "{refused}");
+        }
+    });
+}
+
 /// New rows get numbers that no copied one has.
 async fn go_on(copy: &Registry) {
     for number in 500..510 {
@@ -57,10 +126,7 @@ async fn go_on(copy: &Registry) {
         let body = image(&[(digest, bytes.len())]);
         let put = put(copy, "fresh/name", "v", &body).await;
         // The repository does not have the blob, so this is a refusal and no failure of the database.
-        assert!(matches!(
-            put,
-            Err(granary_registry::RegistryError::ContentMissing(_))
-        ));
+        assert!(matches!(put, Err(RegistryError::ContentMissing(_))));
         crate::world::put(copy, "team/app", "v", &body)
             .await
             .unwrap();

@@ -157,6 +157,7 @@ fn a_token_without_that_right_removes_nothing() {
             name: "ci".to_owned(),
             scopes: Scopes::only(vec![scope]),
             lifetime: None,
+            addresses: None,
         };
         let AccountsReport::TokenCreated { token, .. } =
             registry.administer(command).await.unwrap()

@@ -378,8 +378,9 @@ fn providers_have_names_of_their_own() {
     let error = load_toml(table).unwrap_err();
     let expected = "line 3: auth.oidc.corp.client_id: it needs server.public_url";
     assert!(error.contains(expected), "{error}");
-    let text =
-        format!("[server]\npublic_url = \"https://registry.example.org\"\n{table}[auth.oidc.hub]\npreset = \"github\"\n");
+    let text = format!(
+        "[server]\npublic_url = \"https://registry.example.org\"\n{table}[auth.oidc.hub]\npreset = \"github\"\n"
+    );
     let config = load_toml(&text).unwrap();
     assert_eq!(config.auth.oidc["corp"].preset, ProviderPreset::GitLab);
     assert_eq!(config.auth.oidc["hub"].preset, ProviderPreset::GitHub);
@@ -399,7 +400,10 @@ fn providers_have_names_of_their_own() {
         ("GRANARY_AUTH__OIDC__CORP__SCOPES", "openid, groups"),
     ]);
     assert_eq!(env.unwrap().auth.oidc["corp"].scopes, ["openid", "groups"]);
-    for unknown in ["[auth.oidc]\ncorp = 1\n", "[auth.oidc.corp]\nisuer = \"a\"\n"] {
+    for unknown in [
+        "[auth.oidc]\ncorp = 1\n",
+        "[auth.oidc.corp]\nisuer = \"a\"\n",
+    ] {
         let error = load_toml(unknown).unwrap_err();
         assert!(error.contains("auth.oidc.corp"), "{error}");
     }

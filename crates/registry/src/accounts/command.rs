@@ -273,14 +273,7 @@ impl Registry {
             AccountsCommand::SetVisibility {
                 repository,
                 visibility,
-            } => {
-                let leave = self.operators_leave::<RepositoryAdmin>(repository.clone());
-                leave.set_visibility(visibility).await?;
-                Ok(AccountsReport::VisibilitySet {
-                    repository,
-                    visibility,
-                })
-            }
+            } => self.show_to(repository, visibility).await,
             AccountsCommand::RemoveRepository { repository } => {
                 let may = self.operator::<Administering>(&repository);
                 match may.remove_repository().await {
@@ -292,6 +285,19 @@ impl Registry {
                 }
             }
         }
+    }
+
+    async fn show_to(
+        &self,
+        repository: RepositoryName,
+        visibility: Visibility,
+    ) -> Result<AccountsReport, AccountsError> {
+        let leave = self.operators_leave::<RepositoryAdmin>(repository.clone());
+        leave.set_visibility(visibility).await?;
+        Ok(AccountsReport::VisibilitySet {
+            repository,
+            visibility,
+        })
     }
 
     async fn bootstrap(

@@ -1,14 +1,19 @@
 //! Who sends a request: what its headers show, the challenge that asks for credentials, and the token service.
 
 mod challenge;
+pub(crate) mod cookie;
+pub(crate) mod login;
+pub mod providers;
+pub(crate) mod session;
 pub(crate) mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};
 use granary_identity::{parse_basic, parse_bearer};
 use granary_registry::{Registry, Shown};
 
+use self::providers::Providers;
 use crate::limits::Limits;
 
 pub(crate) use challenge::{Challenge, Place, Problem};
@@ -21,6 +26,10 @@ pub(crate) struct Doors {
     pub(crate) place: Place,
     /// How many requests may come.
     pub(crate) limits: Arc<Limits>,
+    /// Through whom people can log in.
+    pub(crate) providers: Providers,
+    /// How long a browser's session is good.
+    pub(crate) session: Duration,
 }
 
 /// What a request shows of who sends it.

@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 pub mod client;
 mod groups;
+mod providers;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,10 @@ pub use client::ClientCommand;
 pub use groups::{
     AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
     OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
+};
+pub use providers::{
+    MappedRole, ProviderCommand, ProviderGroupArgs, ProviderListArgs, ProviderMapArgs,
+    ProviderUnmapArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

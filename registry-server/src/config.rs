@@ -10,6 +10,7 @@ mod forms;
 mod keys;
 mod layers;
 mod limits;
+mod oidc;
 mod storage;
 mod units;
 mod values;
@@ -29,6 +30,7 @@ pub use client::ClientEnvironment;
 pub use error::{ConfigError, Origin};
 pub use granary_access::AddressBlock;
 pub use limits::{LimitsConfig, Rate};
+pub use oidc::{OidcConfig, ProviderPreset};
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
 pub use units::parse_size;
 pub use values::{
@@ -337,7 +339,21 @@ impl Config {
                     "it is the address of server.listen; leave it out to share",
                 ))
             }
-            _ => self.check_storage(),
+            _ => {
+                self.check_providers()?;
+                self.check_storage()
+            }
+        }
+    }
+
+    /// What identity providers need.
+    fn check_providers(&self) -> Result<(), ConfigError> {
+        match self.auth.oidc.keys().next() {
+            Some(name) if self.server.public_url.is_none() => Err(self.conflict(
+                &self.layers.first_below(&format!("auth.oidc.{name}.")),
+                "it needs server.public_url, the origin to which the provider sends browsers back",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -369,7 +385,7 @@ impl Config {
         Ok(())
     }
 
-    fn conflict(&self, key: &'static str, problem: impl Into<String>) -> ConfigError {
+    fn conflict(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         ConfigError::Key {
             origin: self.layers.origin(key),
             key: key.to_owned(),

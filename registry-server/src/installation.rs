@@ -20,6 +20,7 @@ use granary_registry::{AccountRules, Redirect, Registry, Rules, Side};
 use tokio::runtime::Handle;
 
 use crate::{
+    auth::providers::Providers,
     config::{self, AnonymousAccess, Config, DatabaseUrl, StorageKind, Untagged},
     redis::RedisContent,
 };
@@ -347,6 +348,8 @@ fn account_rules(config: &Config) -> anyhow::Result<AccountRules> {
         service: public_url
             .map_or("granary", |url| url.authority())
             .to_owned(),
+        session: auth.session,
+        providers: Providers::open(&auth.oidc)?.issuers(),
     })
 }
 

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod moving;
 pub mod openapi;
 mod process;
+pub mod providers;
 mod redis;
 mod registry_metrics;
 pub mod relocation;

@@ -13,7 +13,7 @@ use registry_server::{
     config::ConfigError,
     groups, maintenance,
     moving::{self, UsageError},
-    openapi, relocation, schema, serve,
+    openapi, providers, relocation, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -83,6 +83,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Member(command) => groups::member(command),
         AdminCommand::Robot(command) => groups::robot(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
+        AdminCommand::Provider(command) => providers::provider(command),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Audit(command) => audit::audit(command),
         AdminCommand::Repository(command) => accounts::repository(command),

@@ -2,7 +2,11 @@
 
 use utoipa::OpenApi;
 
-use crate::{api, auth::token, health, v2};
+use crate::{
+    api,
+    auth::{login, session, token},
+    health, v2,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +35,12 @@ use crate::{api, auth::token, health, v2};
         token::get_token,
         token::post_token,
         token::get_keys,
+        login::get_login,
+        login::get_callback,
+        session::get_session,
+        session::post_session,
+        session::post_logout,
+        session::get_providers,
         health::get_live,
         health::get_ready,
         health::get_metrics,

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     api,
-    auth::{self, Doors, Place},
+    auth::{self, Doors, Place, providers::Providers},
     config::{Anonymous, Config, StorageKind},
     control,
     drain::{self, Drain},
@@ -178,6 +178,8 @@ async fn listen(
         registry: registry.clone(),
         place,
         limits,
+        providers: Providers::open(&config.auth.oidc)?,
+        session: config.auth.session,
     };
     let (v2, doors) = (web::Data::new(v2), web::Data::new(doors));
     let options = EdgeOptions {
@@ -200,6 +202,8 @@ async fn listen(
                 ))
                 .app_data(doors.clone())
                 .configure(auth::token::configure)
+                .configure(auth::login::configure)
+                .configure(auth::session::configure)
                 .configure(api::configure)
                 .app_data(v2.clone())
                 .default_service(web::to(v2::handle))

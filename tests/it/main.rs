@@ -9,6 +9,7 @@
 mod harness;
 
 mod accounts;
+mod browsers;
 mod catalog;
 mod client;
 mod collect;

@@ -209,6 +209,25 @@ pub(crate) const OFFICES: &[Row] = &[
         || json!({"visibility": "private"}),
         204,
     ),
+    // This server has no provider: who may is told so.
+    row(
+        "GET /api/v1/providers/{provider}/mappings",
+        Installation,
+        none,
+        404,
+    ),
+    row(
+        "POST /api/v1/providers/{provider}/mappings",
+        Installation,
+        || json!({"group": "engineers", "to": "acme", "role": "write"}),
+        404,
+    ),
+    row(
+        "DELETE /api/v1/providers/{provider}/mappings/{id}",
+        Installation,
+        none,
+        404,
+    ),
     row("GET /api/v1/audit", Installation, none, 200),
     row("DELETE /api/v1/repositories/{name}", Theirs, none, 204),
 ];
@@ -258,6 +277,7 @@ impl Row {
             .replace("{member}", "dave")
             .replace("{robot}", "ci")
             .replace("{namespace}", "bob")
+            .replace("{provider}", "corp")
             .replace("{name}", "bob/app");
         let method: Method = method.parse().unwrap();
         asked(server.request(method, &path), &(self.body)())

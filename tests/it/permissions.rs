@@ -76,6 +76,13 @@ const OPEN: &[(&str, [u16; 6])] = &[
     ("GET /auth/token", [401, 401, 401, 401, 200, 200]),
     // Here they are in the form, and there is none.
     ("POST /auth/token", [400; 6]),
+    // Nobody is logged in here by a header; and this server has no provider.
+    ("GET /auth/providers", [200; 6]),
+    ("GET /auth/login/{provider}", [404; 6]),
+    ("GET /auth/callback/{provider}", [404; 6]),
+    ("GET /auth/session", [401; 6]),
+    ("POST /auth/session", [415; 6]),
+    ("POST /auth/logout", [401; 6]),
 ];
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -74,7 +74,15 @@ impl Dialect {
         }
     }
 
-    /// The same, passing over rows that somebody else has locked.
+    /// Locks the rows of `table` against every change, but not against others that keep them from being deleted.
+    pub(crate) fn lock_values(self, table: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" FOR NO KEY UPDATE OF {table}"),
+        }
+    }
+
+    /// The same as [`Self::lock`], passing over rows that somebody else has locked.
     pub(crate) fn lock_free_ones(self, table: &str) -> String {
         match self {
             Self::Sqlite => String::new(),

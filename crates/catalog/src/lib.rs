@@ -36,11 +36,11 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, Founded,
-    KeyPurpose, KnownPassword, KnownToken, NamespaceChange, NamespaceUsage, NewToken, NewUser,
-    Office, Outcome, PrincipalKind, Refusal, RightsNow, Rotation, StoredGrant, StoredKey,
-    StoredMember, StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken,
-    StoredUser, Use,
+    Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, ForeignUser,
+    Founded, KeyPurpose, KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange,
+    NamespaceUsage, NewLogin, NewSession, NewToken, NewUser, Office, Outcome, PrincipalKind,
+    Refusal, RightsNow, Rotation, StoredGrant, StoredKey, StoredLogin, StoredMapping, StoredMember,
+    StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
 pub use audit::{

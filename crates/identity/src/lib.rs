@@ -6,6 +6,7 @@
 
 mod authorization;
 mod claims;
+mod csrf;
 mod fingerprint;
 mod hasher;
 mod jwt;
@@ -23,6 +24,7 @@ mod token;
 
 pub use authorization::{parse_basic, parse_bearer};
 pub use claims::{TokenClaims, fresh_token_id};
+pub use csrf::{csrf_token, is_csrf_token};
 pub use fingerprint::Fingerprints;
 pub use jwt::{KeyRing, SignError, Signer, TokenRefused, VerifyingKey};
 pub use keys::{KeyError, SigningKey, is_signed, jwks};

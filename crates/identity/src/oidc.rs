@@ -19,7 +19,7 @@ mod told;
 pub use claim_rules::{ClaimPattern, ClaimRuleError, ClaimRules};
 pub use flow::{
     AnswerRefused, AuthorizationRequest, ClientAuth, LoginSecrets, Tokens, authorization_url,
-    challenge_of, code_request, user_info,
+    challenge_of, code_request, fresh_secret, user_info,
 };
 pub use foreign_keys::{ForeignKeys, KeysRefused};
 pub use github::{GitHubUser, MOST_TEAMS_OF_PAGE, github_teams};

@@ -6,7 +6,7 @@
 //!     └ kind
 //! ```
 //!
-//! A scanner for secrets finds them without asking anybody (`grn_[tr]_[0-9A-Za-z]{44}`), and typing errors show before
+//! A scanner for secrets finds them without asking anybody (`grn_[trs]_[0-9A-Za-z]{44}`), and typing errors show before
 //! the catalog is asked.
 
 use crc_fast::CrcAlgorithm;
@@ -22,6 +22,8 @@ pub enum TokenKind {
     Api,
     /// `r`: given by the token service, to fetch further tokens with.
     Refresh,
+    /// `s`: a browser's session, in a cookie.
+    Session,
 }
 
 impl TokenKind {
@@ -29,6 +31,7 @@ impl TokenKind {
         match self {
             Self::Api => "grn_t_",
             Self::Refresh => "grn_r_",
+            Self::Session => "grn_s_",
         }
     }
 }
@@ -91,7 +94,7 @@ impl Token {
 /// The kind of the token that `text` is by its form and its checksum; `None` if it is none. That it is alive only the
 /// catalog knows.
 pub fn token_kind(text: &str) -> Option<TokenKind> {
-    let kind = [TokenKind::Api, TokenKind::Refresh]
+    let kind = [TokenKind::Api, TokenKind::Refresh, TokenKind::Session]
         .into_iter()
         .find(|kind| text.starts_with(kind.prefix()))?;
     let letters = text.get(PREFIX..)?;

@@ -7,6 +7,8 @@ mod failures;
 mod groups;
 mod groups_command;
 mod issue;
+mod logins;
+mod mappings;
 mod robots;
 mod sign_in;
 mod signing;
@@ -17,6 +19,7 @@ mod users;
 mod uses;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -37,6 +40,8 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
+pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
 pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;
@@ -59,6 +64,10 @@ pub struct AccountRules {
     pub key: Option<Arc<InstallationKey>>,
     /// The name by which clients know this registry: the audience of its tokens.
     pub service: String,
+    /// How long a browser's session is good.
+    pub session: Duration,
+    /// The issuers of identity providers, by the names that the configuration gives them.
+    pub providers: BTreeMap<String, String>,
 }
 
 impl Default for AccountRules {
@@ -69,6 +78,8 @@ impl Default for AccountRules {
             password_failures: 10,
             key: None,
             service: "granary".to_owned(),
+            session: Duration::from_secs(12 * 3600),
+            providers: BTreeMap::new(),
         }
     }
 }

@@ -33,9 +33,10 @@ pub use access::{
 };
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
-    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, MemberReport,
-    NamespaceReport, NamespaceSettings, OrganisationReport, Page, PageRequest, RobotReport,
-    RotateRequest, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
+    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, LOGIN_TIME, LoginError,
+    LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport, NamespaceSettings,
+    Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand, RobotReport, RotateRequest,
+    Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
     TokenRequest, UserChange, UserReport, is_namespace, network,
 };
 pub use audit::{

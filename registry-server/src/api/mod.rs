@@ -8,7 +8,8 @@ mod audit;
 mod grants;
 mod namespaces;
 mod organisations;
-mod permitted;
+pub(crate) mod permitted;
+mod providers;
 mod refusal;
 mod repositories;
 mod robots;
@@ -27,9 +28,9 @@ use granary_registry::{Caller, Principal};
 use serde::Serialize;
 use utoipa::OpenApi;
 
+pub(crate) use self::refusal::ApiRefusal;
 use self::{
     permitted::{Permitted, PermittedJson, Signed, SignedJson},
-    refusal::ApiRefusal,
     schema::{Done, Listed},
 };
 use crate::{
@@ -81,6 +82,9 @@ use crate::{
     robots::post_robot_token,
     robots::delete_robot_token,
     repositories::patch_repository,
+    providers::get_mappings,
+    providers::post_mapping,
+    providers::delete_mapping,
     repositories::delete_repository,
     audit::get_audit,
 ))]
@@ -101,6 +105,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)
+        .configure(providers::configure)
         .configure(audit::configure)
         .default_service(web::to(no_endpoint));
     app.service(scope);
@@ -221,9 +226,14 @@ impl Doors {
     /// Who sends a request; nobody in particular is told to log in.
     async fn caller(&self, request: &HttpRequest) -> Result<Caller, ApiRefusal> {
         self.limits.address(|| self.place.client(request)).await?;
-        let origin = self.place.origin_of(request);
-        let principal = self.registry.sign_in(auth::shown(request), &origin).await?;
-        let caller = Caller { principal, origin };
+        let caller = match self.by_cookie(request).await? {
+            Some(caller) => caller,
+            None => {
+                let origin = self.place.origin_of(request);
+                let principal = self.registry.sign_in(auth::shown(request), &origin).await?;
+                Caller { principal, origin }
+            }
+        };
         self.limits.principal(&caller).await?;
         match caller.principal {
             Principal::Local => Err(ApiRefusal::NoAccounts),
@@ -234,7 +244,7 @@ impl Doors {
 }
 
 /// What was asked for.
-fn ok(data: impl Serialize) -> HttpResponse {
+pub(crate) fn ok(data: impl Serialize) -> HttpResponse {
     answer(StatusCode::OK, data)
 }
 
@@ -244,7 +254,7 @@ fn created(data: impl Serialize) -> HttpResponse {
 }
 
 /// Nothing to say: it is done.
-fn no_content() -> HttpResponse {
+pub(crate) fn no_content() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }
 

@@ -127,7 +127,8 @@ async fn leave<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal>
     Ok(api.registry.ask_leave(&caller, S::named(request)?).await?)
 }
 
-async fn json<T: DeserializeOwned>(
+/// What a body holds.
+pub(crate) async fn json<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<T, ApiRefusal> {

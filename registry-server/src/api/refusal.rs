@@ -24,6 +24,8 @@ pub(crate) enum ApiRefusal {
     /// A value that breaks a rule; the text says which.
     Invalid(String),
     NoCredentials,
+    /// A browser sends it with the cookie of its session, and not for a page of ours.
+    Csrf,
     NoAccounts,
     NoEndpoint,
     /// The method, and those that there are.
@@ -112,6 +114,11 @@ impl ApiRefusal {
                 "UNAUTHORIZED",
                 "credentials are needed: log in, or send a token",
             ),
+            Self::Csrf => Line::new(
+                Status::FORBIDDEN,
+                "CSRF",
+                "with the cookie of a session, what changes something needs X-CSRF-Token as GET /auth/session says it, from a page of this service",
+            ),
             Self::NoAccounts => of_accounts(&AccountsError::NoAccounts),
             Self::NoEndpoint => Line::new(
                 Status::NOT_FOUND,
@@ -152,6 +159,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::Password(_)
         | Error::NotGrantable
         | Error::NoNamespace
+        | Error::Mapping(_)
         | Error::NoLicense
         | Error::Foreign(_)
         | Error::NotToOrganisation(_)
@@ -163,6 +171,9 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)
         | Error::NoSuchToken(_)
+        | Error::NoSuchProvider(_)
+        | Error::NoSuchOrganisationOrTeam(_)
+        | Error::NoSuchMapping(_)
         | Error::NoSuchRepository(_) => Line::new(Status::NOT_FOUND, "NOT_FOUND", error),
         Error::NotTheFirst
         | Error::NoAccounts

@@ -71,7 +71,7 @@ impl Place {
     /// The origin under which `request` found this server.
     ///
     /// A client may only send credentials where it asked anyway, so without a public URL it is the request's own `Host`.
-    fn origin(&self, request: &HttpRequest) -> String {
+    pub(crate) fn origin(&self, request: &HttpRequest) -> String {
         if let Some(public_url) = &self.public_url {
             return public_url.as_str().to_owned();
         }

@@ -218,7 +218,7 @@ pub(crate) async fn get_keys(request: HttpRequest, service: web::Data<Doors>) ->
 
 impl Doors {
     /// Counts a request for where it comes from.
-    async fn admit(&self, request: &HttpRequest) -> Result<(), Limited> {
+    pub(super) async fn admit(&self, request: &HttpRequest) -> Result<(), Limited> {
         self.limits.address(|| self.place.client(request)).await
     }
 

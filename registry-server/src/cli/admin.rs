@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{
-    AuditCommand, ConfigArgs, OutputArgs,
+    AuditCommand, ConfigArgs, OutputArgs, ProviderCommand,
     groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
 };
 use crate::config::parse_size;
@@ -38,6 +38,9 @@ pub enum AdminCommand {
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.
     Visibility(VisibilityArgs),
+    /// What groups of identity providers mean.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// Repositories as a whole.
     #[command(subcommand)]
     Repository(RepositoryCommand),

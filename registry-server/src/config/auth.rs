@@ -1,10 +1,13 @@
 //! Accounts and what proves them.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::forms::size;
+use super::{
+    OidcConfig,
+    forms::{period, size},
+};
 
 /// The fewest characters that a password may be asked to have.
 const SHORTEST: u64 = 8;
@@ -33,6 +36,12 @@ pub struct AuthConfig {
     /// Passes over that memory.
     #[serde(deserialize_with = "iterations")]
     pub password_iterations: u64,
+    /// How long a browser's session is good.
+    #[serde(with = "period")]
+    pub session: Duration,
+    /// Identity providers through which people log in, by the names that the operator gives them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub oidc: BTreeMap<String, OidcConfig>,
 }
 
 impl Default for AuthConfig {
@@ -45,6 +54,8 @@ impl Default for AuthConfig {
             // RFC 9106 and OWASP: 19 MiB and two passes.
             password_memory: 19 << 20,
             password_iterations: 2,
+            session: Duration::from_secs(12 * 3600),
+            oidc: BTreeMap::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 /// A key and what its value looks like.
 pub(super) struct Key {
-    /// `section.key`, as in the file.
+    /// `section.key`, as in the file. A `*` stands for a name that people choose.
     pub(super) name: &'static str,
     /// The form of a good value, completing the sentence "expected ...".
     pub(super) expects: &'static str,
@@ -79,6 +79,28 @@ pub(super) const KEYS: &[Key] = &[
         "a number of bytes from \"8MiB\" to \"256MiB\"",
     ),
     key("auth.password_iterations", "a number from 1 to 16"),
+    key("auth.session", DURATION),
+    key(
+        "auth.oidc.*.preset",
+        "\"generic\", \"google\", \"gitlab\", \"keycloak\" or \"github\"",
+    ),
+    key(
+        "auth.oidc.*.issuer",
+        "the URL by which the provider calls itself, such as \"https://login.example.org\"",
+    ),
+    key("auth.oidc.*.client_id", "a text"),
+    key("auth.oidc.*.client_secret", "a text"),
+    key(
+        "auth.oidc.*.scopes",
+        "a list of words such as [\"openid\", \"profile\", \"email\"]",
+    ),
+    key(
+        "auth.oidc.*.groups_claim",
+        "the name of a claim such as \"groups\" or \"realm_access.roles\"",
+    ),
+    key("auth.oidc.*.authorization_url", "a URL"),
+    key("auth.oidc.*.token_url", "a URL"),
+    key("auth.oidc.*.api_url", "a URL"),
     key("limits.address", RATE),
     key("limits.principal", RATE),
     key("limits.namespace", RATE),
@@ -98,16 +120,27 @@ pub(super) const KEYS: &[Key] = &[
 
 /// The key of that name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+    KEYS.iter().find(|key| {
+        let parts = name.split('.').count();
+        key.name.split('.').count() == parts && begins(key.name, name)
+    })
+}
+
+/// Whether a key begins with these parts.
+fn begins(key: &str, parts: &str) -> bool {
+    let mut known = key.split('.');
+    parts.split('.').all(|part| {
+        known
+            .next()
+            .is_some_and(|known| known == part || (known == "*" && !part.is_empty()))
+    })
 }
 
 /// Whether `name` is a section, at any depth.
 pub(super) fn is_section(name: &str) -> bool {
-    KEYS.iter().any(|key| {
-        key.name
-            .strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with('.'))
-    })
+    let parts = name.split('.').count();
+    KEYS.iter()
+        .any(|key| key.name.split('.').count() > parts && begins(key.name, name))
 }
 
 /// The key that was probably meant: the nearest by spelling, or the same word in another section.

@@ -12,7 +12,7 @@ use toml::{Table, Value, de::DeTable};
 
 use super::{
     Config, ConfigError, Origin,
-    keys::{self, KEYS},
+    keys::{self, KEYS, Key},
 };
 
 const PREFIX: &str = "GRANARY_";
@@ -45,6 +45,12 @@ impl Layers {
         self.0
             .get(key)
             .map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// The first key that was set and begins so.
+    pub(super) fn first_below(&self, prefix: &str) -> String {
+        let found = self.0.keys().find(|key| key.starts_with(prefix));
+        found.map_or_else(|| prefix.to_owned(), Clone::clone)
     }
 
     /// Lays the keys of a TOML file over what is there.
@@ -228,25 +234,40 @@ fn merge(into: &mut Table, from: Table) {
 pub(super) fn show(config: &Config) -> Result<String, ConfigError> {
     let table = Table::try_from(config).map_err(|error| ConfigError::Show(error.to_string()))?;
     let mut text = format!("# data folder: {}\n", config.data.display());
-    let mut open = "";
-    for known in KEYS {
-        let (section, name) = known.name.rsplit_once('.').unwrap_or(("", known.name));
+    let mut open = String::new();
+    for (key, known) in named(&table) {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
         if section != open {
             let _ = writeln!(text, "\n[{section}]");
-            open = section;
+            section.clone_into(&mut open);
         }
-        let value = known
-            .name
+        let value = key
             .split('.')
             .try_fold(&table, |table, part| match table.get(part) {
                 Some(Value::Table(inner)) => Ok(inner),
                 other => Err(other),
             });
-        let _ = match (value, config.layers.origin(known.name)) {
+        let _ = match (value, config.layers.origin(&key)) {
             (Err(Some(value)), Origin::Default) => writeln!(text, "{name} = {value}"),
             (Err(Some(value)), origin) => writeln!(text, "{name} = {value} # {origin}"),
             _ => writeln!(text, "# {name}: not set; {}", known.expects),
         };
     }
     Ok(text)
+}
+
+/// Every key, and behind them those of the tables that people name themselves.
+fn named(table: &Table) -> Vec<(String, &'static Key)> {
+    let (own, plain): (Vec<_>, Vec<_>) = KEYS.iter().partition(|key| key.name.contains('*'));
+    let providers = table.get("auth").and_then(|auth| auth.get("oidc"));
+    let providers = providers.and_then(Value::as_table).into_iter().flatten();
+    let of_providers = providers.flat_map(|(name, _)| {
+        own.iter()
+            .map(move |key| (key.name.replacen('*', name, 1), *key))
+    });
+    plain
+        .iter()
+        .map(|key| (key.name.to_owned(), *key))
+        .chain(of_providers)
+        .collect()
 }

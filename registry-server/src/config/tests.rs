@@ -317,6 +317,22 @@ fn the_list_of_keys_is_complete() {
         ("GRANARY_SERVER__METRICS_LISTEN", "127.0.0.1:9000"),
         ("GRANARY_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4318"),
         ("GRANARY_AUTH__KEY_FILE", "auth.key"),
+        ("GRANARY_AUTH__OIDC__*__ISSUER", "https://login.example.org"),
+        ("GRANARY_AUTH__OIDC__*__CLIENT_ID", "granary"),
+        ("GRANARY_AUTH__OIDC__*__CLIENT_SECRET", "hunter2"),
+        ("GRANARY_AUTH__OIDC__*__GROUPS_CLAIM", "groups"),
+        (
+            "GRANARY_AUTH__OIDC__*__AUTHORIZATION_URL",
+            "https://login.example.org/a",
+        ),
+        (
+            "GRANARY_AUTH__OIDC__*__TOKEN_URL",
+            "https://login.example.org/t",
+        ),
+        (
+            "GRANARY_AUTH__OIDC__*__API_URL",
+            "https://login.example.org/api",
+        ),
     ])
     .unwrap();
     let mut names = Vec::new();
@@ -354,4 +370,41 @@ fn other_machines_are_served_only_on_request() {
     assert_eq!(config.anonymous(true).unwrap(), Anonymous::Anyone);
     let config = load_env(&[("GRANARY_SERVER__LISTEN", "[::1]:0")]).unwrap();
     assert_eq!(config.anonymous(false).unwrap(), Anonymous::Loopback);
+}
+
+#[test]
+fn providers_have_names_of_their_own() {
+    let table = "[auth.oidc.corp]\npreset = \"gitlab\"\nclient_id = \"granary\"\nclient_secret = \"hunter2\"\n";
+    let error = load_toml(table).unwrap_err();
+    let expected = "line 3: auth.oidc.corp.client_id: it needs server.public_url";
+    assert!(error.contains(expected), "{error}");
+    let text = format!(
+        "[server]\npublic_url = \"https://registry.example.org\"\n{table}[auth.oidc.hub]\npreset = \"github\"\n"
+    );
+    let config = load_toml(&text).unwrap();
+    assert_eq!(config.auth.oidc["corp"].preset, ProviderPreset::GitLab);
+    assert_eq!(config.auth.oidc["hub"].preset, ProviderPreset::GitHub);
+    let shown = config.show().unwrap();
+    for expected in [
+        "[auth.oidc.corp]",
+        "preset = \"gitlab\" #",
+        "client_secret = \"***\" #",
+        "# issuer: not set; the URL",
+        "[auth.oidc.hub]",
+    ] {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let env = load_env(&[
+        ("GRANARY_SERVER__PUBLIC_URL", "https://registry.example.org"),
+        ("GRANARY_AUTH__OIDC__CORP__SCOPES", "openid, groups"),
+    ]);
+    assert_eq!(env.unwrap().auth.oidc["corp"].scopes, ["openid", "groups"]);
+    for unknown in [
+        "[auth.oidc]\ncorp = 1\n",
+        "[auth.oidc.corp]\nisuer = \"a\"\n",
+    ] {
+        let error = load_toml(unknown).unwrap_err();
+        assert!(error.contains("auth.oidc.corp"), "{error}");
+    }
 }

@@ -277,11 +277,11 @@ impl Catalog {
         .await
     }
 
-    /// Forgets refresh tokens that ended a day ago.
+    /// Forgets refresh tokens and sessions that ended a day ago.
     pub async fn forget_refresh_tokens(&self) -> Result<u64, CatalogError> {
         self.write(async move |write| {
             let forget =
-                "DELETE FROM credentials WHERE kind = 3 AND (expires_at < $1 OR revoked_at < $1)";
+                "DELETE FROM credentials WHERE kind IN (3, 4) AND (expires_at < $1 OR revoked_at < $1)";
             let day = micros(Duration::from_secs(24 * 3600));
             sql::execute(&write.transaction, forget, [(write.now - day).into()]).await
         })

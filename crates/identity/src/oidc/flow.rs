@@ -30,14 +30,18 @@ pub struct LoginSecrets {
 impl LoginSecrets {
     /// Fresh ones, 32 random bytes each as 43 characters of base64url.
     pub fn fresh() -> Result<Self, RandomFailure> {
-        let fresh =
-            || random::bytes::<32>().map(|bytes| Secret::from(URL_SAFE_NO_PAD.encode(bytes)));
         Ok(Self {
-            state: fresh()?,
-            nonce: fresh()?,
-            verifier: fresh()?,
+            state: fresh_secret()?,
+            nonce: fresh_secret()?,
+            verifier: fresh_secret()?,
         })
     }
+}
+
+/// 32 random bytes as 43 characters of base64url, such as for the cookie that binds a log-in to its browser.
+pub fn fresh_secret() -> Result<Secret, RandomFailure> {
+    let bytes = random::bytes::<32>()?;
+    Ok(Secret::from(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// The challenge of a PKCE verifier by S256.

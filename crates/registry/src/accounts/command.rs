@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountsError,
     groups_command::{GroupsCommand, GroupsReport},
+    mappings::{MappingReport, ProviderCommand},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
     tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
@@ -83,6 +84,8 @@ pub enum AccountsCommand {
     },
     /// Look after rights in a namespace.
     Tenancy(TenancyCommand),
+    /// Look after what groups of identity providers mean.
+    Provider(ProviderCommand),
     /// Look after organisations, teams and robots.
     Groups(GroupsCommand),
     /// Say who sees a repository.
@@ -168,6 +171,18 @@ pub enum AccountsReport {
         /// Its number.
         id: i64,
     },
+    /// A group of a provider means something.
+    Mapped(MappingReport),
+    /// What the groups of a provider mean.
+    Mappings {
+        /// In the order in which it was said.
+        mappings: Vec<MappingReport>,
+    },
+    /// A group of a provider means something no longer.
+    Unmapped {
+        /// The mapping's number.
+        id: i64,
+    },
     /// The repository has that visibility.
     VisibilitySet {
         /// Which.
@@ -249,6 +264,7 @@ impl Registry {
                 tokens: leave.tokens(&user).await?,
             }),
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
+            AccountsCommand::Provider(command) => self.about_provider(command).await,
             AccountsCommand::Groups(command) => self.groups(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
@@ -257,14 +273,7 @@ impl Registry {
             AccountsCommand::SetVisibility {
                 repository,
                 visibility,
-            } => {
-                let leave = self.operators_leave::<RepositoryAdmin>(repository.clone());
-                leave.set_visibility(visibility).await?;
-                Ok(AccountsReport::VisibilitySet {
-                    repository,
-                    visibility,
-                })
-            }
+            } => self.show_to(repository, visibility).await,
             AccountsCommand::RemoveRepository { repository } => {
                 let may = self.operator::<Administering>(&repository);
                 match may.remove_repository().await {
@@ -276,6 +285,19 @@ impl Registry {
                 }
             }
         }
+    }
+
+    async fn show_to(
+        &self,
+        repository: RepositoryName,
+        visibility: Visibility,
+    ) -> Result<AccountsReport, AccountsError> {
+        let leave = self.operators_leave::<RepositoryAdmin>(repository.clone());
+        leave.set_visibility(visibility).await?;
+        Ok(AccountsReport::VisibilitySet {
+            repository,
+            visibility,
+        })
     }
 
     async fn bootstrap(

@@ -122,6 +122,20 @@ pub enum AccountsError {
     /// There is no such namespace.
     #[error("there is no namespace '{0}'")]
     NoSuchNamespace(String),
+    /// No provider of that name is configured.
+    #[error(
+        "there is no identity provider '{0}': name one of those that the configuration has as [auth.oidc.NAME], or an issuer by its URL"
+    )]
+    NoSuchProvider(String),
+    /// There is no such organisation and no such team.
+    #[error("there is no organisation or team '{0}'")]
+    NoSuchOrganisationOrTeam(String),
+    /// There is no such mapping.
+    #[error("there is no mapping {0}")]
+    NoSuchMapping(String),
+    /// A group of a provider cannot mean that.
+    #[error("{0}")]
+    Mapping(&'static str),
     /// The text is no licence.
     #[error("a licence is an SPDX expression of at most 200 characters, such as Apache-2.0 OR MIT")]
     NoLicense,

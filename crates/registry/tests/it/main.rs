@@ -15,6 +15,7 @@ mod gate;
 mod grouped;
 mod groups;
 mod import;
+mod logins;
 mod model;
 mod quota;
 mod races;

@@ -26,6 +26,8 @@ mod gate;
 mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
+#[path = "../it/logins.rs"]
+mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
 #[path = "../it/quota.rs"]

@@ -252,7 +252,7 @@ fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
 }
 
 /// How long something is good, in whole seconds.
-fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
+pub(crate) fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageError> {
     match expires.map(|lifetime| lifetime.as_secs()) {
         Some(0) => Err(UsageError("--expires is at least a second".to_owned())),
         seconds => Ok(seconds),
@@ -274,7 +274,7 @@ fn granted(grant: &Value) -> String {
 }
 
 /// Verbs, repositories and tags, as they are written in a command.
-fn scope(scope: &Value) -> String {
+pub(crate) fn scope(scope: &Value) -> String {
     let tags = list(&scope["tags"]);
     let tags = if tags.is_empty() {
         tags

@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod groups;
+mod publishers;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ pub use admin::{
 };
 
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
+pub use publishers::{
+    IssuerAddArgs, IssuerCommand, NumberArgs, PublisherAddArgs, PublisherCommand, PublisherListArgs,
+};
 pub use groups::{
     AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
     OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     config::{self, AnonymousAccess, Config, DatabaseUrl, StorageKind, Untagged},
+    issuers::FetchedKeys,
     redis::RedisContent,
 };
 
@@ -347,6 +348,7 @@ fn account_rules(config: &Config) -> anyhow::Result<AccountRules> {
         service: public_url
             .map_or("granary", |url| url.authority())
             .to_owned(),
+        issuers: Arc::new(FetchedKeys::new()),
     })
 }
 

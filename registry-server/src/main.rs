@@ -10,7 +10,7 @@ use registry_server::{
     accounts, audit,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    groups, maintenance,
+    groups, maintenance, publishers,
     moving::{self, UsageError},
     openapi, relocation, schema, serve,
 };
@@ -80,6 +80,8 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Team(command) => groups::team(command),
         AdminCommand::Member(command) => groups::member(command),
         AdminCommand::Robot(command) => groups::robot(command),
+        AdminCommand::Issuer(command) => publishers::issuer(command),
+        AdminCommand::Publisher(command) => publishers::publisher(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),
         AdminCommand::Audit(command) => audit::audit(command),

@@ -8,6 +8,7 @@ mod keys;
 mod members;
 mod office;
 mod principals;
+mod publishers;
 mod rights;
 mod robots;
 mod rotation;
@@ -25,6 +26,9 @@ pub use keys::{KeyPurpose, StoredKey};
 pub use members::StoredMember;
 pub use office::{Authority, Decided, Office};
 pub use principals::{Departed, Departure, FirstAccount, NewUser, StoredUser};
+pub use publishers::{
+    IdentityTaken, IdentityUse, NewIssuer, NewPublisher, StoredIssuer, StoredPublisher,
+};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;
 pub use robots::{PrincipalKind, StoredRobot};

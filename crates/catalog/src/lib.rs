@@ -35,9 +35,10 @@ mod writer;
 
 pub use accounts::{
     Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, Founded,
-    KeyPurpose, KnownPassword, KnownToken, NamespaceChange, NewToken, NewUser, Office, Outcome,
-    PrincipalKind, Refusal, RightsNow, Rotation, StoredGrant, StoredKey, StoredMember,
-    StoredNamespace, StoredOrganisation, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
+    IdentityTaken, IdentityUse, KeyPurpose, KnownPassword, KnownToken, NamespaceChange, NewIssuer,
+    NewPublisher, NewToken, NewUser, Office, Outcome, PrincipalKind, Refusal, RightsNow, Rotation,
+    StoredGrant, StoredIssuer, StoredKey, StoredMember, StoredNamespace, StoredOrganisation,
+    StoredPublisher, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
 pub use audit::{

@@ -7,6 +7,7 @@ mod failures;
 mod groups;
 mod groups_command;
 mod issue;
+mod publishers;
 mod robots;
 mod sign_in;
 mod signing;
@@ -15,6 +16,7 @@ mod time;
 mod tokens;
 mod users;
 mod uses;
+mod workload;
 
 use std::{
     fmt, io,
@@ -26,7 +28,10 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses};
+use self::{
+    denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses,
+    workload::KnownPublishers,
+};
 use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
@@ -37,6 +42,10 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use publishers::{
+    IssuerReport, IssuerRequest, PublisherReport, PublisherRequest, PublishingCommand,
+    PublishingReport,
+};
 pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;
@@ -45,6 +54,7 @@ pub use tenancy::{
 };
 pub use tokens::{RotateRequest, TokenReport, TokenRequest};
 pub use users::{AccountReport, UserChange, UserReport};
+pub use workload::{GivenKeys, IdentityRefused, Issuers, TrustedIssuer};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]
@@ -59,6 +69,8 @@ pub struct AccountRules {
     pub key: Option<Arc<InstallationKey>>,
     /// The name by which clients know this registry: the audience of its tokens.
     pub service: String,
+    /// What has the keys of issuers whose identity tokens are taken.
+    pub issuers: Arc<dyn Issuers>,
 }
 
 impl Default for AccountRules {
@@ -69,6 +81,7 @@ impl Default for AccountRules {
             password_failures: 10,
             key: None,
             service: "granary".to_owned(),
+            issuers: Arc::new(GivenKeys),
         }
     }
 }
@@ -106,6 +119,7 @@ pub(crate) struct Accounts {
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
     uses: Uses,
+    publishers: KnownPublishers,
 }
 
 impl Accounts {
@@ -126,6 +140,7 @@ impl Accounts {
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
             uses: Uses::default(),
+            publishers: KnownPublishers::new(),
         })
     }
 

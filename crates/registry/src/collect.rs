@@ -137,6 +137,7 @@ impl Registry {
         if !dry_run {
             report.uploads = self.expire_uploads().await?;
             parts.catalog.forget_refresh_tokens().await?;
+            parts.catalog.forget_identities().await?;
         }
         if let Untagged::After(age) = parts.rules.untagged {
             progress.say("looking at untagged manifests");

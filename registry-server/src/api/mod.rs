@@ -8,6 +8,7 @@ mod grants;
 mod namespaces;
 mod organisations;
 mod permitted;
+mod publishers;
 mod refusal;
 mod repositories;
 mod robots;
@@ -79,6 +80,12 @@ use crate::{
     robots::get_robot_tokens,
     robots::post_robot_token,
     robots::delete_robot_token,
+    publishers::get_issuers,
+    publishers::post_issuer,
+    publishers::delete_issuer,
+    publishers::get_publishers,
+    publishers::post_publisher,
+    publishers::delete_publisher,
     repositories::patch_repository,
 ))]
 pub(crate) struct Document;
@@ -95,6 +102,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(organisations::configure)
         .configure(teams::configure)
         .configure(robots::configure)
+        .configure(publishers::configure)
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountsError,
     groups_command::{GroupsCommand, GroupsReport},
+    publishers::{PublishingCommand, PublishingReport},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
     tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
@@ -85,6 +86,8 @@ pub enum AccountsCommand {
     Tenancy(TenancyCommand),
     /// Look after organisations, teams and robots.
     Groups(GroupsCommand),
+    /// Look after issuers of identity tokens, and publishers.
+    Publishing(PublishingCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -131,6 +134,8 @@ pub enum AccountsReport {
     Namespace(NamespaceReport),
     /// What became of organisations, teams or robots.
     Groups(GroupsReport),
+    /// What became of issuers or publishers.
+    Publishing(PublishingReport),
     /// The first account is there.
     Bootstrapped {
         /// Its name.
@@ -228,6 +233,7 @@ impl Registry {
             }),
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
             AccountsCommand::Groups(command) => self.groups(command).await,
+            AccountsCommand::Publishing(command) => self.publishing(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
                 Ok(AccountsReport::TokenRevoked { id })

@@ -24,6 +24,8 @@ mod gate;
 mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
+#[path = "../it/issuer.rs"]
+mod issuer;
 #[path = "../it/model/mod.rs"]
 mod model;
 #[path = "../it/races.rs"]
@@ -39,5 +41,7 @@ mod shared_statements;
 mod standby;
 #[path = "../it/successors.rs"]
 mod successors;
+#[path = "../it/workload.rs"]
+mod workload;
 #[path = "../it/world.rs"]
 mod world;

@@ -1,0 +1,200 @@
+//! Jobs push without a secret, by the identity tokens of their CI system.
+
+use granary_testbed::free_port;
+use serde_json::{Value, json};
+
+use super::{
+    basic, basic_with, bearer, push_image, put_image, said, settings, text, with_accounts,
+};
+use crate::{
+    harness::{Answer, TestServer, image},
+    issuer::{Issuer, with},
+};
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// Runs a command of the administrator that succeeds, and says what it answered.
+async fn admin(server: &TestServer, arguments: &[&str]) -> Value {
+    let arguments = [&["admin"], arguments, &["--json"]].concat();
+    server.run(&arguments).await.exits(0).json()
+}
+
+/// A server with bob's organisation acme, whose robot acme+ci may write there.
+async fn with_robot() -> TestServer {
+    let server = with_accounts(settings()).await;
+    for arguments in [
+        &["org", "create", "acme", "--owner", "bob"][..],
+        &["robot", "create", "acme+ci"],
+        &["member", "set", "acme", "acme+ci", "--role", "write"],
+    ] {
+        admin(&server, arguments).await;
+    }
+    server
+}
+
+/// Has releases of acme/app be the robot.
+async fn add_publisher(server: &TestServer, issuer: &Issuer, more: &[&str]) -> i64 {
+    let arguments = [
+        "publisher",
+        "add",
+        "acme+ci",
+        "--issuer",
+        &issuer.url,
+        "--claim",
+        "repository=acme/app",
+        "--claim",
+        "ref=refs/tags/v*",
+    ];
+    let made = admin(server, &[&arguments[..], more].concat()).await;
+    made["id"].as_i64().expect("a number")
+}
+
+async fn exchange(server: &TestServer, token: &str, scope: &str) -> Answer {
+    let form = [
+        ("grant_type", EXCHANGE),
+        ("subject_token_type", ID_TOKEN),
+        ("subject_token", token),
+        ("scope", scope),
+    ];
+    let form: Vec<String> = form
+        .iter()
+        .map(|(name, value)| format!("{name}={}", value.replace(':', "%3A").replace(',', "%2C")))
+        .collect();
+    server
+        .post("/auth/token")
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.join("&"))
+        .await
+}
+
+#[tokio::test]
+async fn a_job_pushes_without_a_secret() {
+    let server = with_robot().await;
+    let issuer = Issuer::serving();
+    let says = issuer.github("acme/app", "refs/tags/v1");
+    let token = issuer.token(&says);
+    let job = basic_with("token", &token);
+    // Nobody is asked about an issuer that is not trusted.
+    server.get("/v2/").by(&job).await.is(401);
+    server.get("/v2/").by(&bearer(&token)).await.is(401);
+    exchange(&server, &token, "").await.is(401);
+    assert_eq!(issuer.requests(), 0);
+    let added = admin(
+        &server,
+        &["issuer", "add", &issuer.url, "--preset", "github"],
+    )
+    .await;
+    assert_eq!(added["problem"], Value::Null, "{added}");
+    let capped = ["--scope", "read,write:acme/app:v*", "--expires", "7d"];
+    let id = add_publisher(&server, &issuer, &capped).await;
+
+    push_image(&server, &job, "acme/app", "v1", &image(1)).await;
+    let named = basic_with("acme+ci", &token);
+    push_image(&server, &named, "acme/app", "v2", &image(2)).await;
+    push_image(&server, &bearer(&token), "acme/app", "v3", &image(3)).await;
+    let refused = put_image(&server, &job, "acme/app", "latest", &image(1)).await;
+    refused.refused(403, "DENIED");
+    server
+        .get("/v2/")
+        .by(&basic_with("bob", &token))
+        .await
+        .is(401);
+    server.get("/api/v1/tokens").by(&job).await.is(403);
+
+    let scope = "repository:acme/app:pull,push";
+    let issued = exchange(&server, &token, scope).await.is(200).json();
+    assert_eq!(issued["token_type"], "Bearer");
+    assert_eq!(
+        issued["issued_token_type"],
+        "urn:ietf:params:oauth:token-type:access_token"
+    );
+    assert_eq!(
+        (&issued["scope"], &issued["refresh_token"]),
+        (&json!(scope), &Value::Null)
+    );
+    let ours = bearer(&text(&issued["access_token"]));
+    push_image(&server, &ours, "acme/app", "v4", &image(4)).await;
+    // As docker does, which asks for a refresh token too.
+    let asked = server.get("/auth/token?offline_token=true&scope=repository:acme/app:pull");
+    let asked = asked.by(&job).await.is(200).json();
+    assert_eq!(asked["refresh_token"], Value::Null);
+    // The keys were fetched for all of it, once.
+    assert!(issuer.requests() <= 2, "{} requests", issuer.requests());
+
+    let other = issuer.token(&issuer.github("acme/app2", "refs/tags/v1"));
+    let wrong_key = Issuer::new(&issuer.url).token(&says);
+    let late = issuer.token(&with(says.clone(), json!({"exp": 1_000_000_000})));
+    for wrong in [&other, &wrong_key, &late] {
+        server.get("/v2/").by(&bearer(wrong)).await.is(401);
+        let refused = exchange(&server, wrong, scope).await;
+        refused.refused(401, "UNAUTHORIZED");
+        assert_eq!(refused.json()["error"], "invalid_grant");
+    }
+    let path = format!("/api/v1/orgs/acme/publishers/{id}");
+    server.delete(&path).by(&basic("bob")).await.is(204);
+    for ended in [&job, &named, &ours, &bearer(&token)] {
+        server.get("/v2/").by(ended).await.is(401);
+    }
+    exchange(&server, &token, scope).await.is(401);
+}
+
+#[tokio::test]
+async fn a_token_that_counts_once_is_exchanged() {
+    let server = with_robot().await;
+    let issuer = Issuer::new("https://token.actions.githubusercontent.com");
+    let keys = server.data().join("keys.json");
+    std::fs::write(&keys, issuer.jwks()).unwrap();
+    let keys = keys.to_str().unwrap();
+    admin(&server, &["issuer", "add", "github", "--keys", keys]).await;
+    add_publisher(&server, &issuer, &["--once"]).await;
+    let token = issuer.token(&issuer.github("acme/app", "refs/tags/v1"));
+    let scope = "repository:acme/app:pull,push";
+    let issued = exchange(&server, &token, scope).await.is(200).json();
+    let ours = bearer(&text(&issued["access_token"]));
+    push_image(&server, &ours, "acme/app", "v1", &image(1)).await;
+    exchange(&server, &token, scope).await.is(401);
+    server.get("/v2/").by(&bearer(&token)).await.is(401);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_had_are_no_fault_of_the_token() {
+    let server = with_robot().await;
+    let issuer = Issuer::new(&format!("http://127.0.0.1:{}", free_port().unwrap()));
+    let added = admin(
+        &server,
+        &["issuer", "add", &issuer.url, "--preset", "github"],
+    )
+    .await;
+    assert!(added["problem"].is_string(), "{added}");
+    let token = issuer.token(&issuer.github("acme/app", "refs/tags/v1"));
+    let refused = server.get("/v2/").by(&bearer(&token)).await.is(503);
+    assert_eq!(refused.header("retry-after"), "1");
+    exchange(&server, &token, "").await.is(503);
+    // Others are not kept waiting.
+    server.get("/v2/").by(&basic("bob")).await.is(200);
+}
+
+#[tokio::test]
+async fn the_commands_say_what_is_wrong() {
+    let server = with_robot().await;
+    for (arguments, words) in [
+        (
+            &["issuer", "add", "http://issuer.example"][..],
+            "write https",
+        ),
+        (
+            &["publisher", "add", "acme+ci", "--issuer", "github", "--claim", "repository=a/b"],
+            "is not trusted",
+        ),
+        (&["publisher", "remove", "7"], "no publisher 7"),
+        (&["issuer", "remove", "7"], "'7' is not trusted"),
+    ] {
+        let ran = server.run(&[&["admin"], arguments].concat()).await;
+        said(&ran.exits(1), words);
+    }
+    let plain = ["issuer", "add", "gitlab", "--audience", "registry.example", "--keys-url"];
+    let keys = format!("http://127.0.0.1:{}/keys", free_port().unwrap());
+    let ran = server.run(&[&["admin"], &plain[..], &[&keys]].concat()).await;
+    said(&ran.exits(1), "is not https");
+}

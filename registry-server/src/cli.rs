@@ -19,12 +19,13 @@ pub use admin::{
 };
 
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
-pub use publishers::{
-    IssuerAddArgs, IssuerCommand, NumberArgs, PublisherAddArgs, PublisherCommand, PublisherListArgs,
-};
 pub use groups::{
     AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
     OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
+};
+pub use publishers::{
+    IssuerAddArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs, PublisherAddArgs,
+    PublisherCommand, PublisherListArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

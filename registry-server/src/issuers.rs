@@ -7,9 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use granary_identity::oidc::ForeignClaims;
-use granary_providers::{
-    HttpClient, HttpSettings, IssuerKeys, KeySource, ProviderError,
-};
+use granary_providers::{HttpClient, HttpSettings, IssuerKeys, KeySource, ProviderError};
 use granary_registry::{IdentityRefused, Issuers, TrustedIssuer};
 use moka::sync::Cache;
 

@@ -10,9 +10,9 @@ use registry_server::{
     accounts, audit,
     cli::{AdminCommand, Cli, Command, ConfigCommand, OutputArgs, SchemaCommand},
     config::ConfigError,
-    groups, maintenance, publishers,
+    groups, maintenance,
     moving::{self, UsageError},
-    openapi, relocation, schema, serve,
+    openapi, publishers, relocation, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -81,6 +81,7 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Member(command) => groups::member(command),
         AdminCommand::Robot(command) => groups::robot(command),
         AdminCommand::Issuer(command) => publishers::issuer(command),
+        AdminCommand::Keys(command) => publishers::keys(command),
         AdminCommand::Publisher(command) => publishers::publisher(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Visibility(args) => accounts::visibility(args),

@@ -1,15 +1,17 @@
-//! `granary admin` commands about issuers of identity tokens, and publishers.
+//! `granary admin` commands about issuers of identity tokens, publishers, and the keys that sign tokens here.
 
 use std::io::Read as _;
 
 use anyhow::Context;
 use granary_access::RobotHandle;
-use granary_registry::{AccountsCommand, IssuerRequest, PublisherRequest, PublishingCommand};
+use granary_registry::{
+    AccountsCommand, IssuerRequest, KeysCommand, PublisherRequest, PublishingCommand,
+};
 use serde_json::Value;
 
 use crate::{
     accounts::{done, rows, scope, seconds, text},
-    cli::{IssuerCommand, NumberArgs, OutputArgs, PublisherAddArgs, PublisherCommand},
+    cli::{self, IssuerCommand, NumberArgs, OutputArgs, PublisherAddArgs, PublisherCommand},
     groups::page,
     moving::UsageError,
 };
@@ -68,9 +70,11 @@ pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
                 )
             })
         }),
-        IssuerCommand::Remove(args) => {
-            remove(args, PublishingCommand::RemoveIssuer { id: args.id }, "issuer")
-        }
+        IssuerCommand::Remove(args) => remove(
+            args,
+            PublishingCommand::RemoveIssuer { id: args.id },
+            "issuer",
+        ),
     }
 }
 
@@ -85,7 +89,9 @@ pub fn publisher(command: &PublisherCommand) -> anyhow::Result<()> {
     match command {
         PublisherCommand::Add(args) => {
             let command = add(args)?;
-            ask(&args.output, command, |report| format!("{}\n", line(report)))
+            ask(&args.output, command, |report| {
+                format!("{}\n", line(report))
+            })
         }
         PublisherCommand::List(args) => {
             let command = PublishingCommand::Publishers {
@@ -137,7 +143,10 @@ fn line(publisher: &Value) -> String {
         .collect();
     let scopes = publisher["scopes"].as_array().into_iter().flatten();
     let scopes: Vec<String> = scopes.map(scope).collect();
-    let end = match (publisher["used_at"].as_str(), publisher["expires_at"].as_str()) {
+    let end = match (
+        publisher["used_at"].as_str(),
+        publisher["expires_at"].as_str(),
+    ) {
         (Some(used), _) => format!("used first {used}"),
         (None, Some(end)) => format!("waits until {end}"),
         (None, None) => "waits".to_owned(),
@@ -154,4 +163,39 @@ fn line(publisher: &Value) -> String {
         claims.join(" "),
         scopes.join(" ")
     )
+}
+
+/// `granary admin keys`
+pub fn keys(command: &cli::KeysCommand) -> anyhow::Result<()> {
+    let (output, command) = match command {
+        cli::KeysCommand::List(output) => (output, KeysCommand::List),
+        cli::KeysCommand::Rotate(output) => (output, KeysCommand::Rotate),
+        cli::KeysCommand::Revoke(args) => {
+            let kid = args.kid.clone();
+            (&args.output, KeysCommand::Revoke { kid })
+        }
+    };
+    let command = AccountsCommand::Keys(command);
+    done(&output.config, command, output.json, |report| {
+        match text(report, "keys") {
+            "listed" => rows(report, "entries", |key| {
+                let end = match key["retires_at"].as_str() {
+                    Some(end) => format!("  until {end}"),
+                    None => String::new(),
+                };
+                format!(
+                    "{}  {}  from {}{end}",
+                    text(key, "kid"),
+                    text(key, "state"),
+                    text(key, "active_from")
+                )
+            }),
+            "rotated" => format!(
+                "{} signs from {} on\n",
+                text(report, "kid"),
+                text(report, "active_from")
+            ),
+            _ => format!("what {} signed counts no longer\n", text(report, "kid")),
+        }
+    })
 }

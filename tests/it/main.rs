@@ -8,10 +8,7 @@
 
 mod harness;
 #[path = "../../crates/registry/tests/it/issuer.rs"]
-#[expect(
-    dead_code,
-    reason = "jobs of every kind are tried without a server"
-)]
+#[expect(dead_code, reason = "jobs of every kind are tried without a server")]
 mod issuer;
 
 mod accounts;

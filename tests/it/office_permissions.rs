@@ -144,19 +144,9 @@ pub(crate) const OFFICES: &[Row] = &[
         204,
     ),
     row("GET /api/v1/issuers", Installation, none, 200),
-    row(
-        "POST /api/v1/issuers",
-        Installation,
-        || issuer(ISSUER),
-        201,
-    ),
+    row("POST /api/v1/issuers", Installation, || issuer(ISSUER), 201),
     row("DELETE /api/v1/issuers/{id}", Installation, none, 204),
-    row(
-        "POST /api/v1/orgs/{org}/publishers",
-        Theirs,
-        publisher,
-        201,
-    ),
+    row("POST /api/v1/orgs/{org}/publishers", Theirs, publisher, 201),
     row("GET /api/v1/orgs/{org}/publishers", Theirs, none, 200),
     row(
         "DELETE /api/v1/orgs/{org}/publishers/{id}",

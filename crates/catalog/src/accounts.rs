@@ -4,6 +4,7 @@ mod confirm;
 mod credentials;
 mod grants;
 mod groups;
+mod issuers;
 mod keys;
 mod members;
 mod office;
@@ -26,9 +27,8 @@ pub use keys::{KeyPurpose, StoredKey};
 pub use members::StoredMember;
 pub use office::{Authority, Decided, Office};
 pub use principals::{Departed, Departure, FirstAccount, NewUser, StoredUser};
-pub use publishers::{
-    IdentityTaken, IdentityUse, NewIssuer, NewPublisher, StoredIssuer, StoredPublisher,
-};
+pub use issuers::{NewIssuer, StoredIssuer};
+pub use publishers::{IdentityTaken, IdentityUse, NewPublisher, StoredPublisher};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;
 pub use robots::{PrincipalKind, StoredRobot};

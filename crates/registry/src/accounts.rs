@@ -7,7 +7,9 @@ mod failures;
 mod groups;
 mod groups_command;
 mod issue;
+mod key_rotation;
 mod publishers;
+mod publishing_command;
 mod robots;
 mod sign_in;
 mod signing;
@@ -42,10 +44,9 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
-pub use publishers::{
-    IssuerReport, IssuerRequest, PublisherReport, PublisherRequest, PublishingCommand,
-    PublishingReport,
-};
+pub use key_rotation::{KeyReport, KeyState, KeysCommand, KeysReport};
+pub use publishers::{IssuerReport, IssuerRequest, PublisherReport, PublisherRequest};
+pub use publishing_command::{PublishingCommand, PublishingReport};
 pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;

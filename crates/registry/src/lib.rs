@@ -30,7 +30,14 @@ pub use access::{
     Administering, AnonymousMode, Asks, Caller, Deleting, Denial, May, Origin, Principal, Pushing,
     Reading, Reason, Right,
 };
-pub use accounts::{AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys, GrantReport, GrantRequest, GroupsCommand, GroupsReport, HasRobots, IdentityRefused, IssuedToken, IssuerReport, IssuerRequest, Issuers, MemberReport, NamespaceReport, NamespaceSettings, OrganisationReport, Page, PageRequest, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, RobotReport, RotateRequest, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace, network,
+pub use accounts::{
+    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys,
+    GrantReport, GrantRequest, GroupsCommand, GroupsReport, HasRobots, IdentityRefused,
+    IssuedToken, IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand,
+    KeysReport, MemberReport, NamespaceReport, NamespaceSettings, OrganisationReport, Page,
+    PageRequest, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport,
+    RobotReport, RotateRequest, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand,
+    TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace, network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditFault, AuditFinding, AuditLineError, AuditPage,

@@ -24,7 +24,10 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewIssuer {
     /// Its identifier, as its tokens have it in `iss`; or `github` or `gitlab` for those of the whole world.
-    #[schema(max_length = 2048, example = "https://token.actions.githubusercontent.com")]
+    #[schema(
+        max_length = 2048,
+        example = "https://token.actions.githubusercontent.com"
+    )]
     issuer: String,
     /// What kind it is: github, gitlab, kubernetes or plain.
     #[serde(default)]

@@ -168,6 +168,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NoSuchToken(_)
         | Error::NoSuchIssuer(_)
         | Error::NoSuchPublisher(_)
+        | Error::NoSuchKey(_)
         | Error::NoSuchRepository(_) => Line::new(Status::NOT_FOUND, "NOT_FOUND", error),
         Error::NotTheFirst
         | Error::NoAccounts

@@ -207,7 +207,9 @@ pub(crate) async fn post_token(
             }
             _ => Err(Refused {
                 error: Some("unsupported_grant_type"),
-                ..Refused::malformed("grant_type is password, refresh_token or that of a token exchange")
+                ..Refused::malformed(
+                    "grant_type is password, refresh_token or that of a token exchange",
+                )
             }),
         }
     };
@@ -267,7 +269,9 @@ impl Doors {
             .get("requested_token_type")
             .is_some_and(|wanted| wanted != ACCESS_TOKEN)
         {
-            return Err(Refused::malformed("only access tokens are given for others"));
+            return Err(Refused::malformed(
+                "only access tokens are given for others",
+            ));
         }
         let token = Secret::from(token.to_owned());
         let user = form.get("username");

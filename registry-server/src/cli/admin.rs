@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{
     AuditCommand, ConfigArgs, OutputArgs,
     groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
-    publishers::{IssuerCommand, PublisherCommand},
+    publishers::{IssuerCommand, KeysCommand, PublisherCommand},
 };
 
 /// `granary admin`
@@ -40,6 +40,9 @@ pub enum AdminCommand {
     /// Which identity tokens are which robot, so that jobs publish without a secret.
     #[command(subcommand)]
     Publisher(PublisherCommand),
+    /// The keys that sign tokens of the token service.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Say how a namespace is, and change what is named.
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.

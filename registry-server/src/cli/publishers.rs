@@ -51,6 +51,28 @@ pub struct NumberArgs {
     pub output: OutputArgs,
 }
 
+/// `granary admin keys`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the keys that sign tokens of the token service.
+    List(OutputArgs),
+    /// Have another key sign, from ten minutes from now on. This happens by itself every 90 days.
+    Rotate(OutputArgs),
+    /// Believe nothing any more that a key signed, because it may have leaked. Clients ask for other tokens by themselves.
+    Revoke(KeyArgs),
+}
+
+/// `granary admin keys revoke`
+#[derive(Debug, Args)]
+pub struct KeyArgs {
+    /// Its name, as the list says.
+    #[arg(value_name = "KID")]
+    pub kid: String,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// `granary admin publisher`
 #[derive(Debug, Subcommand)]
 pub enum PublisherCommand {

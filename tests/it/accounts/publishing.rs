@@ -26,7 +26,7 @@ async fn with_robot() -> TestServer {
     for arguments in [
         &["org", "create", "acme", "--owner", "bob"][..],
         &["robot", "create", "acme+ci"],
-        &["member", "set", "acme", "acme+ci", "--role", "write"],
+        &["member", "set", "acme", "acme+ci", "write"],
     ] {
         admin(&server, arguments).await;
     }
@@ -184,7 +184,15 @@ async fn the_commands_say_what_is_wrong() {
             "write https",
         ),
         (
-            &["publisher", "add", "acme+ci", "--issuer", "github", "--claim", "repository=a/b"],
+            &[
+                "publisher",
+                "add",
+                "acme+ci",
+                "--issuer",
+                "github",
+                "--claim",
+                "repository=a/b",
+            ],
             "is not trusted",
         ),
         (&["publisher", "remove", "7"], "no publisher 7"),
@@ -193,8 +201,42 @@ async fn the_commands_say_what_is_wrong() {
         let ran = server.run(&[&["admin"], arguments].concat()).await;
         said(&ran.exits(1), words);
     }
-    let plain = ["issuer", "add", "gitlab", "--audience", "registry.example", "--keys-url"];
+    let plain = [
+        "issuer",
+        "add",
+        "gitlab",
+        "--audience",
+        "registry.example",
+        "--keys-url",
+    ];
     let keys = format!("http://127.0.0.1:{}/keys", free_port().unwrap());
-    let ran = server.run(&[&["admin"], &plain[..], &[&keys]].concat()).await;
+    let ran = server
+        .run(&[&["admin"], &plain[..], &[&keys]].concat())
+        .await;
     said(&ran.exits(1), "is not https");
+}
+
+#[tokio::test]
+async fn keys_are_listed_rotated_and_revoked() {
+    let server = with_accounts(settings()).await;
+    let token = bearer(&super::jwt(&server, &basic("bob"), &[]).await);
+    server.get("/v2/").by(&token).await.is(200);
+    let listed = admin(&server, &["keys", "list"]).await;
+    let kid = text(&listed["entries"][0]["kid"]);
+    assert_eq!(listed["entries"][0]["state"], "signs");
+    let rotated = admin(&server, &["keys", "rotate"]).await;
+    assert_eq!(rotated["state"], "next");
+    server.get("/v2/").by(&token).await.is(200);
+    let ran = server
+        .run(&["admin", "keys", "revoke", &kid])
+        .await
+        .exits(0);
+    assert_eq!(ran.stdout, format!("what {kid} signed counts no longer\n"));
+    server.get("/v2/").by(&token).await.is(401);
+    let again = bearer(&super::jwt(&server, &basic("bob"), &[]).await);
+    server.get("/v2/").by(&again).await.is(200);
+    let ran = server.run(&["admin", "keys", "revoke", &kid]).await;
+    said(&ran.exits(1), "there is no key");
+    let plain = server.run(&["admin", "keys", "list"]).await.exits(0);
+    assert_eq!(plain.stdout.lines().count(), 3, "{}", plain.stdout);
 }

@@ -259,11 +259,9 @@ impl Catalog {
     /// identity token that was shown.
     pub async fn issue_token(&self, token: NewToken) -> Result<Option<CredentialId>, CatalogError> {
         let scopes = write_scopes(&token.scopes)?;
-        self.write(async move |write| {
-            match token.parent {
-                Some(parent) if is_publishers(write, parent).await? => Ok(None),
-                _ => insert(write, token, scopes, None).await.map(Some),
-            }
+        self.write(async move |write| match token.parent {
+            Some(parent) if is_publishers(write, parent).await? => Ok(None),
+            _ => insert(write, token, scopes, None).await.map(Some),
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Who publishes without a secret: issuers whose identity tokens are taken, and which of those tokens are which robot.
+//! Who publishes without a secret: which identity tokens of an issuer that is trusted are which robot.
 //!
 //! Each publisher owns a credential that has no secret: what it caps stands there, and it ends with the publisher. So whatever
 //! is asked of a credential, such as whether it still counts, is asked of a publisher in the same way.
@@ -16,7 +16,7 @@ use super::{
     credentials::{read_scopes, write_scopes},
     groups::{Count, Outcome, Refusal},
     office::{Authority, Decided},
-    warm::{GENERATION, count_up},
+    warm::count_up,
 };
 use crate::{
     Catalog, CatalogError,
@@ -28,8 +28,6 @@ use crate::{
 
 /// `credentials.kind` of a publisher's.
 const PUBLISHER: i16 = 5;
-/// Most issuers that are trusted.
-const MOST_ISSUERS: u64 = 100;
 /// Most publishers of an issuer, which are all looked at for a token of it.
 const MOST_OF_ISSUER: u64 = 10_000;
 /// Most publishers of a robot.
@@ -38,42 +36,6 @@ const MOST_OF_ROBOT: u64 = 100;
 const CLOCKS: Duration = Duration::from_secs(300);
 /// For how long a publisher is listed that ended before it was used.
 const LISTED: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// An issuer to trust.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewIssuer {
-    /// Its identifier, as its tokens have it.
-    pub issuer: String,
-    /// What kind it is.
-    pub preset: String,
-    /// Whom its tokens must be for; empty for the registry's own name.
-    pub audience: String,
-    /// Where its keys are, if not where it says.
-    pub keys_url: Option<String>,
-    /// The keys themselves, as a JSON Web Key Set.
-    pub keys: Option<String>,
-}
-
-/// An issuer that is trusted.
-#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
-pub struct StoredIssuer {
-    /// Its number.
-    pub id: i64,
-    /// Its identifier, as its tokens have it.
-    pub issuer: String,
-    /// What kind it is.
-    pub preset: String,
-    /// Whom its tokens must be for; empty for the registry's own name.
-    pub audience: String,
-    /// Where its keys are, if not where it says.
-    pub keys_url: Option<String>,
-    /// The keys themselves, as a JSON Web Key Set.
-    pub keys: Option<String>,
-    /// When it was added, in microseconds since 1970.
-    pub created_at: i64,
-    /// At which generation of rights it was read.
-    pub generation: Option<i64>,
-}
 
 /// A publisher to add.
 #[derive(Clone, Debug)]
@@ -180,10 +142,6 @@ pub enum IdentityTaken {
     Ended,
 }
 
-const ISSUERS: &str =
-    "SELECT id, issuer, preset, audience, keys_url, keys, created_at, CAST(NULL AS bigint) AS generation \
-     FROM trusted_issuers ORDER BY issuer";
-
 /// Publishers that count, or would once they are used.
 const PUBLISHERS: &str = "SELECT p.id, i.issuer, p.robot_id, r.name, p.claims, p.credential_id, c.scopes, p.once, p.created_at, \
             p.expires_at, p.used_at FROM publishers p JOIN trusted_issuers i ON i.id = p.issuer_id \
@@ -191,95 +149,6 @@ const PUBLISHERS: &str = "SELECT p.id, i.issuer, p.robot_id, r.name, p.claims, p
      JOIN credentials c ON c.id = p.credential_id AND c.revoked_at IS NULL";
 
 impl Catalog {
-    /// Trusts an issuer, and says its number.
-    pub async fn trust_issuer(
-        &self,
-        by: &Authority,
-        new: NewIssuer,
-    ) -> Result<Decided<Outcome<i64>>, CatalogError> {
-        self.decided(by, async move |write, by| {
-            let count = "SELECT COUNT(*) AS number FROM trusted_issuers";
-            if is_full(write, (count, &[]), MOST_ISSUERS).await? {
-                return Ok(Err(Refusal::Full(MOST_ISSUERS)));
-            }
-            let detail = json!({
-                "state": "trusted",
-                "preset": new.preset,
-                "audience": new.audience,
-                "keys_url": new.keys_url,
-                "keys": new.keys.is_some(),
-            });
-            let insert = "INSERT INTO trusted_issuers (issuer, preset, audience, keys_url, keys, created_at, created_by) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (issuer) DO NOTHING RETURNING id";
-            let values = [
-                new.issuer.as_str().into(),
-                new.preset.into(),
-                new.audience.into(),
-                new.keys_url.into(),
-                new.keys.into(),
-                write.now.into(),
-                by.author().into(),
-            ];
-            let made: Option<Id> = sql::one(&write.transaction, insert, values).await?;
-            let Some(Id { id }) = made else {
-                return Ok(Err(Refusal::Taken(new.issuer)));
-            };
-            let deed = Deed::new(action::ISSUER_CHANGE, new.issuer).with(detail);
-            by.note(write, deed).await?;
-            Ok(Ok(id))
-        })
-        .await
-    }
-
-    /// Trusts an issuer no longer: its publishers go with it. `false` if there is none of that number.
-    pub async fn distrust_issuer(
-        &self,
-        by: &Authority,
-        id: i64,
-    ) -> Result<Decided<bool>, CatalogError> {
-        self.decided(by, async move |write, by| {
-            // Nobody adds a publisher until this transaction ends.
-            let lock = format!(
-                "SELECT issuer AS name FROM trusted_issuers WHERE id = $1{}",
-                write.dialect.lock("trusted_issuers")
-            );
-            let found: Option<Name> = sql::one(&write.transaction, &lock, [id.into()]).await?;
-            let Some(Name { name }) = found else {
-                return Ok(false);
-            };
-            let end = "UPDATE credentials SET revoked_at = $2 WHERE revoked_at IS NULL \
-                       AND id IN (SELECT credential_id FROM publishers WHERE issuer_id = $1)";
-            let values = [id.into(), write.now.into()];
-            sql::execute(&write.transaction, end, values).await?;
-            for delete in [
-                "DELETE FROM publishers WHERE issuer_id = $1",
-                "DELETE FROM trusted_issuers WHERE id = $1",
-            ] {
-                sql::execute(&write.transaction, delete, [id.into()]).await?;
-            }
-            count_up(write).await?;
-            let detail = json!({ "state": "removed" });
-            let deed = Deed::new(action::ISSUER_CHANGE, name).with(detail);
-            by.note(write, deed).await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// All issuers that are trusted, by their identifiers.
-    pub async fn trusted_issuers(&self) -> Result<Vec<StoredIssuer>, CatalogError> {
-        self.reads.all(ISSUERS, []).await
-    }
-
-    /// The issuer of that identifier, if it is trusted.
-    pub async fn trusted_issuer(&self, issuer: &str) -> Result<Option<StoredIssuer>, CatalogError> {
-        let query = format!(
-            "SELECT id, issuer, preset, audience, keys_url, keys, created_at, {GENERATION} AS generation \
-             FROM trusted_issuers WHERE issuer = $1"
-        );
-        self.reads.one(&query, [issuer.into()]).await
-    }
-
     /// The publishers of an issuer that count, or would once they are used.
     pub async fn publishers_of_issuer(
         &self,
@@ -368,18 +237,13 @@ impl Catalog {
 }
 
 #[derive(FromQueryResult)]
-struct Name {
-    name: String,
-}
-
-#[derive(FromQueryResult)]
 struct Named {
     id: i64,
     name: String,
 }
 
 /// Whether there are as many as there may be.
-async fn is_full(
+pub(super) async fn is_full(
     write: &Write,
     (count, of): (&str, &[i64]),
     most: u64,
@@ -414,8 +278,16 @@ async fn add(
         return Ok(Ok(None));
     };
     for (count, of, most) in [
-        ("SELECT COUNT(*) AS number FROM publishers WHERE robot_id = $1", robot, MOST_OF_ROBOT),
-        ("SELECT COUNT(*) AS number FROM publishers WHERE issuer_id = $1", issuer, MOST_OF_ISSUER),
+        (
+            "SELECT COUNT(*) AS number FROM publishers WHERE robot_id = $1",
+            robot,
+            MOST_OF_ROBOT,
+        ),
+        (
+            "SELECT COUNT(*) AS number FROM publishers WHERE issuer_id = $1",
+            issuer,
+            MOST_OF_ISSUER,
+        ),
     ] {
         if is_full(write, (count, &[of]), most).await? {
             return Ok(Err(Refusal::Full(most)));
@@ -433,7 +305,11 @@ async fn add(
     ];
     let credential: Option<Id> = sql::one(&write.transaction, credential, values).await?;
     let credential = credential.ok_or_else(no_row)?.id;
-    let (claims, expires_at) = (new.claims.to_string(), new.waits.map(|waits| write.now.saturating_add(micros(waits))));
+    let (claims, expires_at) = (
+        new.claims.to_string(),
+        new.waits
+            .map(|waits| write.now.saturating_add(micros(waits))),
+    );
     let insert = "INSERT INTO publishers (issuer_id, robot_id, credential_id, claims, once, created_at, created_by, expires_at) \
                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id";
     let values = [

@@ -240,7 +240,9 @@ pub fn named_issuer(token: &str) -> Option<String> {
         return None;
     }
     let issuer = object(payload)?.remove("iss")?;
-    let issuer = issuer.as_str().filter(|issuer| issuer.len() <= MOST_ISSUER)?;
+    let issuer = issuer
+        .as_str()
+        .filter(|issuer| issuer.len() <= MOST_ISSUER)?;
     Some(issuer.to_owned())
 }
 
@@ -424,7 +426,10 @@ mod tests {
             token(r#"{"iss": 7}"#),
             token(r#"["iss"]"#),
             token(&long),
-            token(&format!(r#"{{"iss": "i", "a": "{}"}}"#, "a".repeat(MOST_BYTES))),
+            token(&format!(
+                r#"{{"iss": "i", "a": "{}"}}"#,
+                "a".repeat(MOST_BYTES)
+            )),
         ] {
             assert_eq!(named_issuer(&nothing), None);
         }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountsError,
     groups_command::{GroupsCommand, GroupsReport},
-    publishers::{PublishingCommand, PublishingReport},
+    key_rotation::{KeysCommand, KeysReport},
+    publishing_command::{PublishingCommand, PublishingReport},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
     tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
@@ -88,6 +89,8 @@ pub enum AccountsCommand {
     Groups(GroupsCommand),
     /// Look after issuers of identity tokens, and publishers.
     Publishing(PublishingCommand),
+    /// Look after the keys that sign tokens.
+    Keys(KeysCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -136,6 +139,8 @@ pub enum AccountsReport {
     Groups(GroupsReport),
     /// What became of issuers or publishers.
     Publishing(PublishingReport),
+    /// What became of the keys that sign tokens.
+    Keys(KeysReport),
     /// The first account is there.
     Bootstrapped {
         /// Its name.
@@ -234,6 +239,7 @@ impl Registry {
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
             AccountsCommand::Groups(command) => self.groups(command).await,
             AccountsCommand::Publishing(command) => self.publishing(command).await,
+            AccountsCommand::Keys(command) => self.keys_command(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
                 Ok(AccountsReport::TokenRevoked { id })

@@ -142,6 +142,9 @@ pub enum AccountsError {
     /// There is no such publisher.
     #[error("there is no publisher {0}")]
     NoSuchPublisher(i64),
+    /// There is no such key.
+    #[error("there is no key '{0}' that signs or verifies tokens")]
+    NoSuchKey(String),
     /// No page begins there.
     #[error("a page begins behind the number that the page before ended with")]
     After,

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    AccountsError, AccountsReport,
+    AccountsError,
     groups::{Page, PageRequest, settled},
     robots::{HasRobots, of_robot},
     workload::TrustedIssuer,
 };
-use crate::{Installation, Leave, OrganisationAdmin, Registry, RegistryError, leave::done};
+use crate::{Installation, Leave, Registry, RegistryError, leave::done};
 
 /// Most scopes of a publisher.
 const MOST_SCOPES: usize = 64;
@@ -123,63 +123,6 @@ impl From<StoredPublisher> for PublisherReport {
     }
 }
 
-/// Something to do about issuers and publishers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-// Another word than those of the commands it is in, because all are fields of one object.
-#[serde(tag = "publishing", rename_all = "kebab-case")]
-pub enum PublishingCommand {
-    /// Trust an issuer.
-    AddIssuer(IssuerRequest),
-    /// List the issuers.
-    Issuers,
-    /// Trust an issuer no longer.
-    RemoveIssuer {
-        /// Its number.
-        id: i64,
-    },
-    /// Add a publisher.
-    AddPublisher {
-        /// Whose robot it is.
-        owner: String,
-        /// What is to be added.
-        request: PublisherRequest,
-    },
-    /// List the publishers of an organisation's or a user's robots.
-    Publishers {
-        /// Whose.
-        owner: String,
-        /// Those behind this one.
-        after: String,
-    },
-    /// Remove a publisher.
-    RemovePublisher {
-        /// Its number.
-        id: i64,
-    },
-}
-
-/// What it came to.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "publishing", rename_all = "kebab-case")]
-pub enum PublishingReport {
-    /// The issuer is trusted.
-    IssuerAdded(IssuerReport),
-    /// All issuers.
-    Issuers {
-        /// By their identifiers.
-        issuers: Vec<IssuerReport>,
-    },
-    /// The publisher is there.
-    PublisherAdded(PublisherReport),
-    /// Publishers, in the order in which they were made.
-    Publishers(Page<PublisherReport>),
-    /// It is removed.
-    Removed {
-        /// Its number.
-        id: i64,
-    },
-}
-
 impl IssuerRequest {
     /// What is to be kept, if it can be used.
     fn checked(self) -> Result<NewIssuer, AccountsError> {
@@ -201,7 +144,9 @@ impl IssuerRequest {
         }
         if let Some(text) = &self.keys_url {
             if self.jwks.is_some() {
-                return Err(invalid("give its keys or where they are, not both".to_owned()));
+                return Err(invalid(
+                    "give its keys or where they are, not both".to_owned(),
+                ));
             }
             url.configured(text)
                 .map_err(|refused| invalid(refused.to_string()))?;
@@ -335,7 +280,10 @@ impl<S: HasRobots> Leave<S> {
         let (scopes, catalog) = (scopes(request.scopes)?, &self.parts().catalog);
         let issuer = identifier(&request.issuer);
         let no_issuer = || AccountsError::NoSuchIssuer(issuer.to_owned());
-        let stored = catalog.trusted_issuer(issuer).await?.ok_or_else(no_issuer)?;
+        let stored = catalog
+            .trusted_issuer(issuer)
+            .await?
+            .ok_or_else(no_issuer)?;
         let trusted = TrustedIssuer::read(&stored, self.registry.service())?;
         rules.check(trusted.preset)?;
         let claims = serde_json::to_value(&rules);
@@ -359,9 +307,7 @@ impl<S: HasRobots> Leave<S> {
         let (size, catalog) = (page.size(), &self.parts().catalog);
         let after = match page.after.as_str() {
             "" => 0,
-            after => after
-                .parse()
-                .map_err(|_| AccountsError::After)?,
+            after => after.parse().map_err(|_| AccountsError::After)?,
         };
         let rows = catalog.publishers(S::owner(self), after, size + 1).await?;
         let key = |row: &StoredPublisher| row.id.to_string();
@@ -376,41 +322,6 @@ impl<S: HasRobots> Leave<S> {
             true => Ok(()),
             false => Err(AccountsError::NoSuchPublisher(id)),
         }
-    }
-}
-
-impl Registry {
-    pub(super) async fn publishing(
-        &self,
-        command: PublishingCommand,
-    ) -> Result<AccountsReport, AccountsError> {
-        use PublishingCommand as Command;
-        let leave = self.operators_leave::<Installation>(());
-        let owners = |owner| self.operators_leave::<OrganisationAdmin>(owner);
-        let report = match command {
-            Command::AddIssuer(request) => {
-                PublishingReport::IssuerAdded(leave.add_issuer(request).await?)
-            }
-            Command::Issuers => PublishingReport::Issuers {
-                issuers: leave.issuers().await?,
-            },
-            Command::RemoveIssuer { id } => {
-                leave.remove_issuer(id).await?;
-                PublishingReport::Removed { id }
-            }
-            Command::AddPublisher { owner, request } => {
-                PublishingReport::PublisherAdded(owners(owner).add_publisher(request).await?)
-            }
-            Command::Publishers { owner, after } => {
-                let page = PageRequest::longest(after);
-                PublishingReport::Publishers(owners(owner).publishers(page).await?)
-            }
-            Command::RemovePublisher { id } => {
-                leave.remove_any_publisher(id).await?;
-                PublishingReport::Removed { id }
-            }
-        };
-        Ok(AccountsReport::Publishing(report))
     }
 }
 
@@ -435,11 +346,20 @@ mod tests {
         assert_eq!(github.preset, "github");
         let plain = request("https://issuer.example/a").checked().unwrap();
         assert_eq!(plain.preset, "plain");
-        for good in ["http://127.0.0.1:8080", "http://[::1]:80", "http://localhost"] {
+        for good in [
+            "http://127.0.0.1:8080",
+            "http://[::1]:80",
+            "http://localhost",
+        ] {
             assert!(request(good).checked().is_ok(), "{good}");
         }
         // No cluster is the one of the whole world.
-        for bad in ["kubernetes", "http://issuer.example", "http://localhost.example:80", "x"] {
+        for bad in [
+            "kubernetes",
+            "http://issuer.example",
+            "http://localhost.example:80",
+            "x",
+        ] {
             let refused = request(bad).checked();
             assert!(
                 matches!(refused, Err(AccountsError::InvalidIssuer(_))),
@@ -453,13 +373,28 @@ mod tests {
         };
         assert_eq!(cluster.checked().unwrap().preset, "kubernetes");
         for bad in [
-            IssuerRequest { keys_url: Some("http://10.0.0.1/".to_owned()), ..request("gitlab") },
-            IssuerRequest { jwks: Some("{}".to_owned()), ..request("gitlab") },
-            IssuerRequest { audience: Some("a\nb".to_owned()), ..request("gitlab") },
+            IssuerRequest {
+                keys_url: Some("http://10.0.0.1/".to_owned()),
+                ..request("gitlab")
+            },
+            IssuerRequest {
+                jwks: Some("{}".to_owned()),
+                ..request("gitlab")
+            },
+            IssuerRequest {
+                audience: Some("a\nb".to_owned()),
+                ..request("gitlab")
+            },
         ] {
-            assert!(matches!(bad.checked(), Err(AccountsError::InvalidIssuer(_))));
+            assert!(matches!(
+                bad.checked(),
+                Err(AccountsError::InvalidIssuer(_))
+            ));
         }
-        let odd = IssuerRequest { preset: Some("hudson".to_owned()), ..request("gitlab") };
+        let odd = IssuerRequest {
+            preset: Some("hudson".to_owned()),
+            ..request("gitlab")
+        };
         assert!(matches!(odd.checked(), Err(AccountsError::Claims(_))));
     }
 

@@ -277,11 +277,7 @@ impl Registry {
         found.map(principal_of).ok_or(SignInError::Wrong)
     }
 
-    async fn by_bearer(
-        &self,
-        secret: &Secret,
-        origin: &Origin,
-    ) -> Result<Principal, SignInError> {
+    async fn by_bearer(&self, secret: &Secret, origin: &Origin) -> Result<Principal, SignInError> {
         let accounts = &self.parts.accounts;
         let text = secret.expose();
         let fingerprint = accounts.fingerprints.of(&["bearer", text]);

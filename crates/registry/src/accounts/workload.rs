@@ -12,7 +12,9 @@ use granary_catalog::{
 };
 use granary_identity::{
     Secret, digest_of,
-    oidc::{ClaimRules, Expected, ForeignClaims, ForeignKeys, IssuerPreset, IssuerUrl, named_issuer},
+    oidc::{
+        ClaimRules, Expected, ForeignClaims, ForeignKeys, IssuerPreset, IssuerUrl, named_issuer,
+    },
 };
 use moka::sync::Cache;
 
@@ -207,11 +209,19 @@ impl Registry {
         let claims = match verifying.verify(&issuer, token.expose(), now).await {
             Ok(claims) => claims,
             Err(IdentityRefused::Token(problem)) => {
-                tracing::info!(issuer = stored.issuer, problem, "an identity token was refused");
+                tracing::info!(
+                    issuer = stored.issuer,
+                    problem,
+                    "an identity token was refused"
+                );
                 return Err(SignInError::Wrong);
             }
             Err(IdentityRefused::Keys(problem)) => {
-                tracing::warn!(issuer = stored.issuer, problem, "the keys of an issuer cannot be used");
+                tracing::warn!(
+                    issuer = stored.issuer,
+                    problem,
+                    "the keys of an issuer cannot be used"
+                );
                 return Err(RegistryError::IssuerUnreachable.into());
             }
         };
@@ -362,7 +372,12 @@ impl Known {
             .max_by_key(|publisher| (publisher.rules.count(), Reverse(publisher.stored.id)));
         let (issuer, subject) = (issuer.url.as_str(), claims.subject.as_str());
         let Some(narrowest) = narrowest else {
-            tracing::info!(issuer, subject, user, "an identity token matches no publisher");
+            tracing::info!(
+                issuer,
+                subject,
+                user,
+                "an identity token matches no publisher"
+            );
             return None;
         };
         let other = found

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use granary_access::Role;
-use granary_identity::parse_scopes;
 use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, AnonymousMode, GroupsCommand, IssuerRequest,
-    Leave, ManifestRequest, OrganisationAdmin, Origin, OwnAccount, PageRequest, Precondition,
-    Principal, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, Reason,
-    Registry, RegistryError, Shown, SignInError,
+    Leave, ManifestRequest, OrganisationAdmin, Origin, PageRequest, Precondition, Principal,
+    PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, Reason, Registry,
+    RegistryError, Shown, SignInError,
 };
 use serde_json::{Value, json};
 
@@ -45,14 +44,17 @@ async fn trust(registry: &Registry, issuer: &Issuer, preset: &str) -> i64 {
     let added = publishing(registry, PublishingCommand::AddIssuer(request)).await;
     match added.unwrap() {
         PublishingReport::IssuerAdded(report) => {
-            assert_eq!((report.problem, report.audience.as_str()), (None, "granary"));
+            assert_eq!(
+                (report.problem, report.audience.as_str()),
+                (None, "granary")
+            );
             report.id
         }
         other => panic!("{other:?}"),
     }
 }
 
-fn publisher(robot: &str, issuer: &Issuer, claims: &[(&str, &str)]) -> PublisherRequest {
+pub(crate) fn publisher(robot: &str, issuer: &Issuer, claims: &[(&str, &str)]) -> PublisherRequest {
     let claims = claims.iter();
     PublisherRequest {
         robot: robot.to_owned(),
@@ -66,29 +68,29 @@ fn publisher(robot: &str, issuer: &Issuer, claims: &[(&str, &str)]) -> Publisher
     }
 }
 
-async fn admin(registry: &Registry) -> Leave<OrganisationAdmin> {
+pub(crate) async fn admin(registry: &Registry) -> Leave<OrganisationAdmin> {
     leave(registry, &bob(registry).await, "acme".to_owned()).await
 }
 
-async fn add(registry: &Registry, request: PublisherRequest) -> PublisherReport {
+pub(crate) async fn add(registry: &Registry, request: PublisherRequest) -> PublisherReport {
     admin(registry).await.add_publisher(request).await.unwrap()
 }
 
-async fn publishers(registry: &Registry) -> Vec<PublisherReport> {
+pub(crate) async fn publishers(registry: &Registry) -> Vec<PublisherReport> {
     let page = PageRequest::longest(String::new());
     let page = admin(registry).await.publishers(page).await.unwrap();
     assert_eq!(page.next, None);
     page.entries
 }
 
-async fn robot(registry: &Registry, name: &str) {
+pub(crate) async fn robot(registry: &Registry, name: &str) {
     let admin = admin(registry).await;
     let robot = admin.create_robot(name).await.unwrap();
     admin.set_member(&robot, Role::Write).await.unwrap();
 }
 
 /// acme with the robot acme+ci, which may write there, and an issuer like GitHub that is trusted.
-async fn ci() -> (World, Issuer) {
+pub(crate) async fn ci() -> (World, Issuer) {
     let world = acme().await;
     robot(&world.registry, "ci").await;
     let issuer = Issuer::new(GITHUB);
@@ -96,22 +98,22 @@ async fn ci() -> (World, Issuer) {
     (world, issuer)
 }
 
-fn release(issuer: &Issuer) -> Value {
+pub(crate) fn release(issuer: &Issuer) -> Value {
     issuer.github("acme/app", "refs/tags/v1")
 }
 
 /// Publishers of releases of acme/app.
-fn releases(issuer: &Issuer) -> PublisherRequest {
+pub(crate) fn releases(issuer: &Issuer) -> PublisherRequest {
     let claims = [("repository", "acme/app"), ("ref", "refs/tags/v*")];
     publisher("ci", issuer, &claims)
 }
 
-async fn by_bearer(registry: &Registry, token: &str) -> Result<Principal, SignInError> {
+pub(crate) async fn by_bearer(registry: &Registry, token: &str) -> Result<Principal, SignInError> {
     let shown = Shown::Bearer(secret(token));
     registry.sign_in(shown, &Origin::default()).await
 }
 
-async fn exchange(
+pub(crate) async fn exchange(
     registry: &Registry,
     token: &str,
     user: Option<&str>,
@@ -123,14 +125,14 @@ async fn exchange(
 }
 
 #[track_caller]
-fn assert_wrong(signed_in: Result<Principal, SignInError>, what: &str) {
+pub(crate) fn assert_wrong(signed_in: Result<Principal, SignInError>, what: &str) {
     assert!(
         matches!(signed_in, Err(SignInError::Wrong)),
         "{what}: {signed_in:?}"
     );
 }
 
-async fn put_tag(
+pub(crate) async fn put_tag(
     registry: &Registry,
     who: &Principal,
     repository: &str,
@@ -365,118 +367,6 @@ fn whatever_is_withdrawn_counts_no_longer_at_the_next_request() {
         has_ended(was).await;
         let again = publishing(registry, remove).await;
         assert!(matches!(again, Err(AccountsError::NoSuchIssuer(_))));
-    });
-}
-
-#[test]
-fn a_publisher_waits_for_its_first_use() {
-    let _unset = together();
-    run(async {
-        let (world, issuer) = ci().await;
-        let registry = &world.registry;
-        let waiting = |waits| PublisherRequest {
-            waits: Some(waits),
-            ..releases(&issuer)
-        };
-        let token = issuer.token(&release(&issuer));
-        add(registry, waiting(0)).await;
-        assert_wrong(by_bearer(registry, &token).await, "it has ended");
-        let added = add(registry, waiting(3600)).await;
-        assert!(added.expires_at.is_some());
-        let who = by_bearer(registry, &token).await.unwrap();
-        let used = publishers(registry).await.pop().unwrap();
-        assert_eq!((used.id, used.expires_at), (added.id, None));
-        assert!(used.used_at.is_some());
-        // The repository may be made by the first push.
-        put_tag(registry, &who, "acme/new", "v1").await.unwrap();
-        // Only what ended long ago is forgotten.
-        registry.catalog().forget_identities().await.unwrap();
-        assert_eq!(publishers(registry).await.len(), 2);
-    });
-}
-
-#[test]
-fn a_publisher_caps_what_its_robot_may() {
-    let _unset = together();
-    run(async {
-        let (world, issuer) = ci().await;
-        let registry = &world.registry;
-        let capped = PublisherRequest {
-            scopes: Some(vec!["read,write:acme/app:v*".parse().unwrap()]),
-            ..releases(&issuer)
-        };
-        add(registry, capped).await;
-        let token = issuer.token(&release(&issuer));
-        let job = by_bearer(registry, &token).await.unwrap();
-        put_tag(registry, &job, "acme/app", "v1").await.unwrap();
-        for (repository, tag) in [("acme/app", "latest"), ("acme/app2", "v1"), ("acme/a", "v1")] {
-            let refused = reason(put_tag(registry, &job, repository, tag).await);
-            assert!(refused.is_some(), "{repository}:{tag}");
-        }
-        // What it is exchanged for caps the same, and outlives nothing.
-        let scopes = parse_scopes("repository:acme/app:pull,push repository:acme/app2:push");
-        let issued = registry.issue_token(&job, &scopes, Some("docker")).await;
-        let issued = issued.unwrap();
-        assert!(issued.refresh.is_none(), "a refresh token");
-        assert_eq!(issued.granted.len(), 1);
-        let ours = by_bearer(registry, issued.token.expose()).await.unwrap();
-        let refused = reason(put_tag(registry, &ours, "acme/app", "latest").await);
-        assert!(refused.is_some());
-        put_tag(registry, &ours, "acme/app", "v2").await.unwrap();
-        // A job makes nothing that outlives it, whatever its scopes.
-        for who in [&job, &ours] {
-            let own = registry.ask_leave::<OwnAccount>(&who.into(), ()).await;
-            assert!(matches!(own, Err(AccountsError::Denied(_))));
-        }
-        let id = publishers(registry).await[0].id;
-        admin(registry).await.remove_publisher(id).await.unwrap();
-        add(registry, releases(&issuer)).await;
-        registry.forget(Shown::Bearer(secret(&token)));
-        let wide = by_bearer(registry, &token).await.unwrap();
-        put_tag(registry, &wide, "acme/app2", "latest").await.unwrap();
-        let own = registry.ask_leave::<OwnAccount>(&(&wide).into(), ()).await;
-        assert!(matches!(own, Err(AccountsError::Denied(_))));
-    });
-}
-
-#[test]
-fn a_token_of_several_robots_is_none_of_them() {
-    let _unset = together();
-    run(async {
-        let (world, issuer) = ci().await;
-        let registry = &world.registry;
-        robot(registry, "other").await;
-        let wide = publisher("ci", &issuer, &[("repository", "acme/*")]);
-        add(registry, wide).await;
-        let narrow = PublisherRequest {
-            scopes: Some(vec!["read:acme/app".parse().unwrap()]),
-            ..releases(&issuer)
-        };
-        let narrow = add(registry, narrow).await;
-        let token = issuer.token(&release(&issuer));
-        // Of one robot's the narrowest counts, whatever it caps.
-        let who = by_bearer(registry, &token).await.unwrap();
-        assert!(pushes(registry, &who, "acme/app").await.is_err());
-        let second = publisher("other", &issuer, &[("repository_owner", "acme")]);
-        add(registry, second).await;
-        registry.forget(Shown::Bearer(secret(&token)));
-        assert_wrong(by_bearer(registry, &token).await, "of two robots");
-        assert_wrong(exchange(registry, &token, None).await, "of two robots");
-        assert_wrong(
-            sign_in(registry, "token", secret(&token)).await,
-            "of two robots",
-        );
-        for name in ["acme+ci", "acme+other"] {
-            let who = sign_in(registry, name, secret(&token)).await.unwrap();
-            assert_eq!(who.name(), name);
-            let who = exchange(registry, &token, Some(name)).await.unwrap();
-            assert_eq!(who.name(), name);
-        }
-        let leave = admin(registry).await;
-        leave.remove_publisher(narrow.id).await.unwrap();
-        let who = sign_in(registry, "acme+ci", secret(&token)).await.unwrap();
-        // What was remembered has ended.
-        assert!(pushes(registry, &who, "acme/app").await.is_err());
     });
 }
 

@@ -28,6 +28,8 @@ mod import;
 mod issuer;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/publishers.rs"]
+mod publishers;
 #[path = "../it/races.rs"]
 mod races;
 mod reach;
@@ -38,6 +40,8 @@ mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;
 mod shared_statements;
+#[path = "../it/signing_keys.rs"]
+mod signing_keys;
 mod standby;
 #[path = "../it/successors.rs"]
 mod successors;

@@ -23,11 +23,11 @@ pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, Store
 pub(crate) use grants::make_namespace;
 pub use grants::{NamespaceChange, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};
+pub use issuers::{NewIssuer, StoredIssuer};
 pub use keys::{KeyPurpose, StoredKey};
 pub use members::StoredMember;
 pub use office::{Authority, Decided, Office};
 pub use principals::{Departed, Departure, FirstAccount, NewUser, StoredUser};
-pub use issuers::{NewIssuer, StoredIssuer};
 pub use publishers::{IdentityTaken, IdentityUse, NewPublisher, StoredPublisher};
 pub(crate) use rights::READABLE;
 pub use rights::RightsNow;

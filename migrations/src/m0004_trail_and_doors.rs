@@ -152,15 +152,16 @@ CREATE TABLE trusted_issuers (
   created_by bigint NULL
 )";
 
-/// Who of an issuer is which robot: `claims` is a JSON object of patterns that must all match. `scopes` caps, as that of a
-/// credential. `once`: an identity token counts once. `expires_at`: one that was never used ends then.
+/// Who of an issuer is which robot: `claims` is a JSON object of patterns that must all match. `credential_id`: a credential of
+/// its own (`kind` 5) without a secret, which has what it caps and ends with it. `once`: an identity token counts once. `expires_at`: one
+/// that was never used ends then.
 const PUBLISHERS: &str = "\
 CREATE TABLE publishers (
   id {id},
   issuer_id bigint NOT NULL REFERENCES trusted_issuers (id),
   robot_id bigint NOT NULL REFERENCES principals (id),
+  credential_id bigint NOT NULL REFERENCES credentials (id),
   claims text NOT NULL,
-  scopes text NULL,
   once boolean NOT NULL DEFAULT FALSE,
   created_at bigint NOT NULL,
   created_by bigint NULL,

@@ -5,6 +5,7 @@ mod audit;
 pub mod client;
 mod groups;
 mod providers;
+mod publishers;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,10 @@ pub use groups::{
 pub use providers::{
     MappedRole, ProviderCommand, ProviderGroupArgs, ProviderListArgs, ProviderMapArgs,
     ProviderUnmapArgs,
+};
+pub use publishers::{
+    IssuerAddArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs, PublisherAddArgs,
+    PublisherCommand, PublisherListArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

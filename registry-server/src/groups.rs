@@ -23,7 +23,7 @@ fn ask(
 }
 
 /// A page of a list, and how to ask for the next.
-fn page(report: &Value, line: impl Fn(&Value) -> String) -> String {
+pub(crate) fn page(report: &Value, line: impl Fn(&Value) -> String) -> String {
     let lines = rows(report, "entries", line);
     match report["next"].as_str() {
         Some(next) => format!("{lines}there are more: --after '{next}'\n"),

@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use crate::{
     auth::providers::Providers,
     config::{self, AnonymousAccess, Config, DatabaseUrl, StorageKind, Untagged},
+    issuers::FetchedKeys,
     redis::RedisContent,
 };
 
@@ -350,6 +351,7 @@ fn account_rules(config: &Config) -> anyhow::Result<AccountRules> {
             .to_owned(),
         session: auth.session,
         providers: Providers::open(&auth.oidc)?.issuers(),
+        issuers: Arc::new(FetchedKeys::new()),
     })
 }
 

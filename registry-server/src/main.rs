@@ -13,7 +13,7 @@ use registry_server::{
     config::ConfigError,
     groups, maintenance,
     moving::{self, UsageError},
-    openapi, providers, relocation, schema, serve,
+    openapi, providers, publishers, relocation, schema, serve,
 };
 
 /// Bad usage or configuration; clap ends with the same.
@@ -82,6 +82,9 @@ fn admin(command: &AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Team(command) => groups::team(command),
         AdminCommand::Member(command) => groups::member(command),
         AdminCommand::Robot(command) => groups::robot(command),
+        AdminCommand::Issuer(command) => publishers::issuer(command),
+        AdminCommand::Keys(command) => publishers::keys(command),
+        AdminCommand::Publisher(command) => publishers::publisher(command),
         AdminCommand::Namespace(args) => accounts::namespace(args),
         AdminCommand::Provider(command) => providers::provider(command),
         AdminCommand::Visibility(args) => accounts::visibility(args),

@@ -128,6 +128,8 @@ fn run(
     runtime.spawn(async move { collected.collect_forever(interval).await });
     let sealed = registry.clone();
     runtime.spawn(async move { sealed.seal_forever().await });
+    let rotated = registry.clone();
+    runtime.spawn(async move { rotated.rotate_forever().await });
     let watching = registry.clone();
     runtime.spawn(async move { watching.watch_for_accounts().await });
     let used = registry.clone();

@@ -9,6 +9,7 @@ mod endings;
 mod forgery;
 mod groups;
 mod others;
+mod publishing;
 mod scopes;
 mod secrets;
 mod sharing;

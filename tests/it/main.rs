@@ -7,6 +7,9 @@
 )]
 
 mod harness;
+#[path = "../../crates/registry/tests/it/issuer.rs"]
+#[expect(dead_code, reason = "jobs of every kind are tried without a server")]
+mod issuer;
 
 mod accounts;
 mod browsers;

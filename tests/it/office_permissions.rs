@@ -143,6 +143,17 @@ pub(crate) const OFFICES: &[Row] = &[
         none,
         204,
     ),
+    row("GET /api/v1/issuers", Installation, none, 200),
+    row("POST /api/v1/issuers", Installation, || issuer(ISSUER), 201),
+    row("DELETE /api/v1/issuers/{id}", Installation, none, 204),
+    row("POST /api/v1/orgs/{org}/publishers", Theirs, publisher, 201),
+    row("GET /api/v1/orgs/{org}/publishers", Theirs, none, 200),
+    row(
+        "DELETE /api/v1/orgs/{org}/publishers/{id}",
+        Theirs,
+        none,
+        204,
+    ),
     row(
         "DELETE /api/v1/orgs/{org}/robots/{robot}",
         Theirs,
@@ -232,6 +243,21 @@ pub(crate) const OFFICES: &[Row] = &[
     row("DELETE /api/v1/repositories/{name}", Theirs, none, 204),
 ];
 
+const ISSUER: &str = "https://issuer.example";
+
+/// An issuer whose keys are given (that of RFC 7517, A.1), so that nobody is asked.
+fn issuer(url: &str) -> Value {
+    let key = json!({
+        "kty": "EC", "crv": "P-256", "kid": "1", "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+    });
+    json!({"issuer": url, "jwks": json!({ "keys": [key] }).to_string()})
+}
+
+fn publisher() -> Value {
+    json!({"robot": "ci", "issuer": ISSUER, "claims": {"sub": "job"}})
+}
+
 /// Makes what an operation is about, and says its number.
 async fn prepare(server: &TestServer, operation: &str) -> i64 {
     match operation {
@@ -244,6 +270,18 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
                 &json!({"name": "t"}),
             );
             let made = made.by(&basic("bob")).await.is(201).json();
+            made["data"]["id"].as_i64().expect("a number")
+        }
+        "DELETE /api/v1/issuers/{id}" => {
+            let body = issuer("https://gone.example");
+            let made = asked(server.post("/api/v1/issuers"), &body).by(&basic("alice"));
+            let made = made.await.is(201).json();
+            made["data"]["id"].as_i64().expect("a number")
+        }
+        "DELETE /api/v1/orgs/{org}/publishers/{id}" => {
+            let path = "/api/v1/orgs/acme/publishers";
+            let made = asked(server.post(path), &publisher()).by(&basic("bob"));
+            let made = made.await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
         }
         "DELETE /api/v1/users/{user}/tokens/{id}" => api_token(server, "dave", &[]).await.id,

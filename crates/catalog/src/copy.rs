@@ -71,7 +71,7 @@ mod tests {
 
     /// What the first account leaves behind, and something of everything that belongs to accounts: a password, an API
     /// token, a refresh token made from it. Each of many robots belongs to the one before, as no real one does.
-    const ACCOUNTS: [&str; 9] = [
+    const ACCOUNTS: [&str; 11] = [
         "INSERT INTO settings (name, value) VALUES ('accounts', '1')",
         "INSERT INTO principals (id, kind, handle, name, owner_id, created_at) VALUES \
          (3, 1, 'alice', 'alice', NULL, 1), (5, 3, 'acme', 'acme', NULL, 1), (8, 2, NULL, 'acme+old', 5, 1)",
@@ -80,7 +80,10 @@ mod tests {
          SELECT i, 2, 'acme+' || i, 'acme+' || i, i - 1, 1 FROM n",
         "INSERT INTO namespaces (id, name, created_at, owner_id) VALUES (2, 'acme', 1, 5)",
         "INSERT INTO credentials (id, principal_id, kind, name, secret, phc, parent_id, created_at) VALUES \
-         (2, 3, 1, '', NULL, '$argon2id$', NULL, 1), (4, 8, 2, 'ci', X'01', NULL, NULL, 1), (6, 8, 3, '', X'02', NULL, 4, 1)",
+         (2, 3, 1, '', NULL, '$argon2id$', NULL, 1), (4, 8, 2, 'ci', X'01', NULL, NULL, 1), (6, 8, 3, '', X'02', NULL, 4, 1), \
+         (7, 8, 5, 'https://i', NULL, NULL, NULL, 1)",
+        "INSERT INTO trusted_issuers (id, issuer, preset, audience, created_at) VALUES (2, 'https://i', 'plain', '', 1)",
+        "INSERT INTO publishers (id, issuer_id, robot_id, credential_id, claims, created_at) VALUES (3, 2, 8, 7, '{}', 1)",
         "INSERT INTO memberships (member_id, group_id, source, organisation_id, role, created_at) VALUES (3, 5, '', 5, 5, 1)",
         "INSERT INTO grants (id, namespace_id, pattern, grantee_id, actions, created_at) VALUES (4, 2, 'acme/**', 8, 3, 1)",
         "INSERT INTO namespace_settings (namespace_id, immutable_tags, updated_at) VALUES (2, '[\"v*\"]', 1)",
@@ -107,7 +110,8 @@ mod tests {
         let to = Catalog::open_sqlite(&place("to.db")).await.unwrap();
         let snapshot = from.snapshot().await.unwrap();
         let figures = snapshot.figures().await.unwrap();
-        assert_eq!(figures.rows()["credentials"], 2);
+        assert_eq!(figures.rows()["credentials"], 3);
+        assert_eq!(figures.rows()["publishers"], 1);
         to.begin_copy("store", &figures).await.unwrap();
         to.copy_rows(&snapshot, &|_: &str, _: u64| ())
             .await

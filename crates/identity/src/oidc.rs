@@ -23,7 +23,7 @@ pub use flow::{
 };
 pub use foreign_keys::{ForeignKeys, KeysRefused};
 pub use github::{GitHubUser, MOST_TEAMS_OF_PAGE, github_teams};
-pub use id_token::{Expected, ForeignClaims, ForeignRefused};
+pub use id_token::{Expected, ForeignClaims, ForeignRefused, named_issuer};
 pub use issuer_preset::IssuerPreset;
 pub use issuer_url::{IssuerUrl, UrlRefused};
 pub use local_path::{ReturnTo, ReturnToError};

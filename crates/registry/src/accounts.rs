@@ -7,8 +7,11 @@ mod failures;
 mod groups;
 mod groups_command;
 mod issue;
+mod key_rotation;
 mod logins;
 mod mappings;
+mod publishers;
+mod publishing_command;
 mod robots;
 mod sign_in;
 mod signing;
@@ -17,6 +20,7 @@ mod time;
 mod tokens;
 mod users;
 mod uses;
+mod workload;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +33,10 @@ use granary_access::AnonymousMode;
 use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Passwords, RandomFailure};
 use moka::sync::Cache;
 
-use self::{denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses};
+use self::{
+    denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses,
+    workload::KnownPublishers,
+};
 use crate::RegistryError;
 
 pub use command::{AccountsCommand, AccountsReport};
@@ -40,8 +47,11 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use key_rotation::{KeyReport, KeyState, KeysCommand, KeysReport};
 pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
 pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
+pub use publishers::{IssuerReport, IssuerRequest, PublisherReport, PublisherRequest};
+pub use publishing_command::{PublishingCommand, PublishingReport};
 pub use robots::{HasRobots, RobotReport};
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;
@@ -50,6 +60,7 @@ pub use tenancy::{
 };
 pub use tokens::{RotateRequest, TokenReport, TokenRequest};
 pub use users::{AccountReport, UserChange, UserReport};
+pub use workload::{GivenKeys, IdentityRefused, Issuers, TrustedIssuer};
 
 /// What the operator decided about accounts.
 #[derive(Clone)]
@@ -68,6 +79,8 @@ pub struct AccountRules {
     pub session: Duration,
     /// The issuers of identity providers, by the names that the configuration gives them.
     pub providers: BTreeMap<String, String>,
+    /// What has the keys of issuers whose identity tokens are taken.
+    pub issuers: Arc<dyn Issuers>,
 }
 
 impl Default for AccountRules {
@@ -80,6 +93,7 @@ impl Default for AccountRules {
             service: "granary".to_owned(),
             session: Duration::from_secs(12 * 3600),
             providers: BTreeMap::new(),
+            issuers: Arc::new(GivenKeys),
         }
     }
 }
@@ -117,6 +131,7 @@ pub(crate) struct Accounts {
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
     uses: Uses,
+    publishers: KnownPublishers,
 }
 
 impl Accounts {
@@ -137,6 +152,7 @@ impl Accounts {
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
             uses: Uses::default(),
+            publishers: KnownPublishers::new(),
         })
     }
 

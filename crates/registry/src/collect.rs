@@ -140,6 +140,7 @@ impl Registry {
             report.uploads = self.expire_uploads().await?;
             parts.catalog.count_usage().await?;
             parts.catalog.forget_refresh_tokens().await?;
+            parts.catalog.forget_identities().await?;
         }
         progress.say("looking at repositories that were removed");
         report.repositories = match dry_run {

@@ -108,6 +108,9 @@ pub enum RegistryError {
     /// So many long names fit into no token.
     #[error("a token for all of this would be too long: ask for fewer repositories at once")]
     TokenTooLong,
+    /// The keys of an issuer of identity tokens cannot be had.
+    #[error("the keys of this token's issuer cannot be had now: try again in a moment")]
+    IssuerUnreachable,
     /// The request's body did not arrive whole.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -137,6 +140,7 @@ impl RegistryError {
         match self {
             Self::Catalog(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),
+            Self::IssuerUnreachable => true,
             _ => false,
         }
     }

@@ -32,12 +32,15 @@ pub use access::{
     Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GrantReport,
-    GrantRequest, GroupsCommand, GroupsReport, HasRobots, IssuedToken, LOGIN_TIME, LoginError,
-    LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport, NamespaceSettings,
-    Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand, RobotReport, RotateRequest,
-    Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand, TokenReport,
-    TokenRequest, UserChange, UserReport, is_namespace, network,
+    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys,
+    GrantReport, GrantRequest, GroupsCommand, GroupsReport, HasRobots, IdentityRefused,
+    IssuedToken, IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand,
+    KeysReport, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport,
+    NamespaceReport, NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest,
+    ProviderCommand, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport,
+    RobotReport, RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport,
+    TenancyCommand, TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace,
+    network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditLineError,

@@ -10,6 +10,7 @@ mod namespaces;
 mod organisations;
 pub(crate) mod permitted;
 mod providers;
+mod publishers;
 mod refusal;
 mod repositories;
 mod robots;
@@ -81,6 +82,12 @@ use crate::{
     robots::get_robot_tokens,
     robots::post_robot_token,
     robots::delete_robot_token,
+    publishers::get_issuers,
+    publishers::post_issuer,
+    publishers::delete_issuer,
+    publishers::get_publishers,
+    publishers::post_publisher,
+    publishers::delete_publisher,
     repositories::patch_repository,
     providers::get_mappings,
     providers::post_mapping,
@@ -102,6 +109,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
         .configure(organisations::configure)
         .configure(teams::configure)
         .configure(robots::configure)
+        .configure(publishers::configure)
         .configure(namespaces::configure)
         .configure(grants::configure)
         .configure(repositories::configure)

@@ -164,6 +164,10 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::Foreign(_)
         | Error::NotToOrganisation(_)
         | Error::NotForRobots
+        | Error::InvalidIssuer(_)
+        | Error::Claims(_)
+        | Error::PublisherScopes
+        | Error::After
         | Error::Overlap => Line::new(Status::BAD_REQUEST, "INVALID", error),
         Error::OwnersOnly => Line::new(Status::FORBIDDEN, "DENIED", error),
         Error::NoSuch(_)
@@ -174,6 +178,9 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NoSuchProvider(_)
         | Error::NoSuchOrganisationOrTeam(_)
         | Error::NoSuchMapping(_)
+        | Error::NoSuchIssuer(_)
+        | Error::NoSuchPublisher(_)
+        | Error::NoSuchKey(_)
         | Error::NoSuchRepository(_) => Line::new(Status::NOT_FOUND, "NOT_FOUND", error),
         Error::NotTheFirst
         | Error::NoAccounts

@@ -52,10 +52,33 @@ pub(crate) struct TokenAnswer {
     /// What further tokens can be had for, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
+    /// With a token exchange: what the token is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
+    /// With a token exchange: how the token is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
     /// What it is good for; with POST.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
 }
+
+/// How a token is to be answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As the distribution API's token specification says.
+    Docker,
+    /// As OAuth2 says (RFC 6749).
+    OAuth,
+    /// As a token exchange (RFC 8693).
+    Exchange,
+}
+
+/// The grant type of a token exchange, and what is exchanged there.
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// An error of the token service: the envelope of the distribution API, and OAuth2's word for clients that read that.
 #[derive(Debug)]
@@ -109,19 +132,22 @@ pub(crate) async fn get_token(request: HttpRequest, service: web::Data<Doors>) -
         service.sign_in_and_issue(who, &scopes, offline).await
     };
     match issue.await {
-        Ok(issued) => answer(&issued, false),
+        Ok(issued) => answer(&issued, Form::Docker),
         Err(refused) => refused.answer(),
     }
 }
 
-/// The same for credentials in a form: a password, or a refresh token.
+/// The same for credentials in a form: a password, a refresh token, or an identity token of an issuer that is trusted.
 #[utoipa::path(
     post,
     path = "/auth/token",
     tag = "tokens",
     request_body(
         description = "grant_type=password with username and password, or grant_type=refresh_token with refresh_token; service, client_id, \
-                       scope, and access_type=offline for a refresh token",
+                       scope, and access_type=offline for a refresh token. Or a token exchange (RFC 8693): \
+                       grant_type=urn:ietf:params:oauth:grant-type:token-exchange with subject_token, an identity token of a CI \
+                       system or cluster, subject_token_type=urn:ietf:params:oauth:token-type:id_token, scope, and username, \
+                       the robot's name, where several could be meant",
         content_type = "application/x-www-form-urlencoded"
     ),
     responses(
@@ -154,38 +180,41 @@ pub(crate) async fn post_token(
         };
         let client = form.get("client_id").unwrap_or("docker");
         let scopes = scopes(form.all("scope"))?;
+        let origin = service.place.origin_of(&request);
         match form.get("grant_type") {
+            Some(EXCHANGE) => {
+                let issued = service.exchange(&form, origin, &scopes).await?;
+                Ok((issued, Form::Exchange))
+            }
             Some("password") => {
                 let (Some(user), Some(secret)) = (form.get("username"), secret("password")) else {
                     return Err(Refused::malformed("username and password are needed"));
                 };
                 let user = user.to_owned();
-                let origin = service.place.origin_of(&request);
                 let who = (Shown::Password { user, secret }, origin);
                 let offline = (form.get("access_type") == Some("offline")).then_some(client);
-                service.sign_in_and_issue(who, &scopes, offline).await
+                let issued = service.sign_in_and_issue(who, &scopes, offline).await?;
+                Ok((issued, Form::OAuth))
             }
             Some("refresh_token") => {
                 let refresh = secret("refresh_token")
                     .ok_or_else(|| Refused::malformed("refresh_token is needed"))?;
                 let again = service.registry.sign_in_again(&refresh).await;
                 let principal = again.map_err(|error| Refused::credentials(&error))?;
-                let caller = Caller {
-                    principal,
-                    origin: service.place.origin_of(&request),
-                };
-                service.limits.principal(&caller).await?;
-                let issued = issue(&service.registry, &caller, &scopes, None).await;
-                issued.map_err(|error| Refused::registry(&error))
+                let caller = Caller { principal, origin };
+                let issued = service.issue_to(&caller, &scopes).await?;
+                Ok((issued, Form::OAuth))
             }
             _ => Err(Refused {
                 error: Some("unsupported_grant_type"),
-                ..Refused::malformed("grant_type is password or refresh_token")
+                ..Refused::malformed(
+                    "grant_type is password, refresh_token or that of a token exchange",
+                )
             }),
         }
     };
     match issue.await {
-        Ok(issued) => answer(&issued, true),
+        Ok((issued, form)) => answer(&issued, form),
         Err(refused) => Refused {
             error: refused.error.or(Some("invalid_grant")),
             ..refused
@@ -220,6 +249,47 @@ impl Doors {
     /// Counts a request for where it comes from.
     pub(super) async fn admit(&self, request: &HttpRequest) -> Result<(), Limited> {
         self.limits.address(|| self.place.client(request)).await
+    }
+
+    /// A token for who shows an identity token.
+    async fn exchange(
+        &self,
+        form: &Query,
+        origin: Origin,
+        scopes: &[RequestedScope],
+    ) -> Result<IssuedToken, Refused> {
+        let (Some(token), Some(ID_TOKEN | JWT)) =
+            (form.get("subject_token"), form.get("subject_token_type"))
+        else {
+            return Err(Refused::malformed(
+                "subject_token is needed, and subject_token_type, which is that of an id_token",
+            ));
+        };
+        if form
+            .get("requested_token_type")
+            .is_some_and(|wanted| wanted != ACCESS_TOKEN)
+        {
+            return Err(Refused::malformed(
+                "only access tokens are given for others",
+            ));
+        }
+        let token = Secret::from(token.to_owned());
+        let user = form.get("username");
+        let signed_in = self.registry.sign_in_by_identity(&token, user, &origin);
+        let principal = signed_in.await;
+        let principal = principal.map_err(|error| Refused::credentials(&error))?;
+        self.issue_to(&Caller { principal, origin }, scopes).await
+    }
+
+    /// A token for who is known, and nothing to get others for.
+    async fn issue_to(
+        &self,
+        caller: &Caller,
+        scopes: &[RequestedScope],
+    ) -> Result<IssuedToken, Refused> {
+        self.limits.principal(caller).await?;
+        let issued = issue(&self.registry, caller, scopes, None).await;
+        issued.map_err(|error| Refused::registry(&error))
     }
 
     /// Who shows something, and a token for them.
@@ -265,7 +335,9 @@ fn scopes<'q>(given: impl Iterator<Item = &'q str>) -> Result<Vec<RequestedScope
     }
 }
 
-fn answer(issued: &IssuedToken, is_oauth: bool) -> HttpResponse {
+fn answer(issued: &IssuedToken, form: Form) -> HttpResponse {
+    let is_oauth = form != Form::Docker;
+    let is_exchange = form == Form::Exchange;
     let token = issued.token.expose().to_owned();
     let time = jiff::Timestamp::from_second(issued.issued_at).unwrap_or_default();
     let granted = issued.granted.iter();
@@ -279,6 +351,8 @@ fn answer(issued: &IssuedToken, is_oauth: bool) -> HttpResponse {
         expires_in: issued.expires_in,
         issued_at: time.to_string(),
         refresh_token: refresh.map(|refresh| refresh.expose().to_owned()),
+        issued_token_type: is_exchange.then_some(ACCESS_TOKEN),
+        token_type: is_exchange.then_some("Bearer"),
         scope: is_oauth.then(|| granted.join(" ")),
     };
     HttpResponse::Ok()

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use super::{
     AuditCommand, ConfigArgs, OutputArgs, ProviderCommand,
     groups::{MemberCommand, OrgCommand, RobotCommand, TeamCommand},
+    publishers::{IssuerCommand, KeysCommand, PublisherCommand},
 };
 use crate::config::parse_size;
 
@@ -34,6 +35,15 @@ pub enum AdminCommand {
     /// Robots of organisations.
     #[command(subcommand)]
     Robot(RobotCommand),
+    /// Issuers of identity tokens, such as those of CI systems and clusters.
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
+    /// Which identity tokens are which robot, so that jobs publish without a secret.
+    #[command(subcommand)]
+    Publisher(PublisherCommand),
+    /// The keys that sign tokens of the token service.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Say how a namespace is, and change what is named.
     Namespace(NamespaceChangeArgs),
     /// Say who sees a repository: those who were given something in it, or everybody.

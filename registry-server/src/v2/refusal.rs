@@ -347,7 +347,9 @@ fn registry_line(error: &RegistryError, repository: Option<&str>) -> Line {
             (Status::FORBIDDEN, Code::Denied, detail)
         }
         RegistryError::OlderReplica(_) => (Status::CONFLICT, Code::Unsupported, Value::Null),
-        RegistryError::StoreFull => (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null),
+        RegistryError::StoreFull | RegistryError::IssuerUnreachable => {
+            (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
+        }
         error if error.is_transient() => {
             (Status::SERVICE_UNAVAILABLE, Code::Unavailable, Value::Null)
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     groups::{Count, Outcome, Refusal},
     office::{Authority, Decided},
+    publishers::is_publishers,
     rights::addresses,
     robots::{heedless, text},
     warm::count_up,
@@ -254,11 +255,15 @@ impl Catalog {
         .await
     }
 
-    /// Keeps a token that was issued for another credential, and ends with it.
-    pub async fn issue_token(&self, token: NewToken) -> Result<CredentialId, CatalogError> {
+    /// Keeps a token that was issued for another credential, and ends with it. A publisher's gets none: it would outlive the
+    /// identity token that was shown.
+    pub async fn issue_token(&self, token: NewToken) -> Result<Option<CredentialId>, CatalogError> {
         let scopes = write_scopes(&token.scopes)?;
-        self.write(async move |write| insert(write, token, scopes, None).await)
-            .await
+        self.write(async move |write| match token.parent {
+            Some(parent) if is_publishers(write, parent).await? => Ok(None),
+            _ => insert(write, token, scopes, None).await.map(Some),
+        })
+        .await
     }
 
     /// Keeps another hash of the same password, unless the password is another by now.

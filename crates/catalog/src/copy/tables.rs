@@ -168,8 +168,8 @@ pub const COPIED: [Table; 24] = [
         ],
     ),
     Table {
-        // Passwords and API tokens. Sessions and their refresh tokens end here: people log in anew.
-        only: Some("kind <= 2"),
+        // Passwords, API tokens and what publishers have. Sessions and refresh tokens end here: people log in anew.
+        only: Some("kind IN (1, 2, 5)"),
         ..numbered(
             "credentials",
             &[
@@ -294,12 +294,12 @@ pub const COPIED: [Table; 24] = [
             int("issuer_id"),
             int("robot_id"),
             text("claims"),
-            optional(text("scopes")),
             bool("once"),
             int("created_at"),
             optional(int("created_by")),
             optional(int("expires_at")),
             optional(int("used_at")),
+            int("credential_id"),
         ],
     ),
     Table {

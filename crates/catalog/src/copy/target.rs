@@ -280,7 +280,7 @@ impl Catalog {
             let mut withdrawn = 0;
             if withdraw_tokens {
                 let end =
-                    "UPDATE credentials SET revoked_at = $1 WHERE kind <> 1 AND revoked_at IS NULL";
+                    "UPDATE credentials SET revoked_at = $1 WHERE kind NOT IN (1, 5) AND revoked_at IS NULL";
                 withdrawn = sql::execute(&write.transaction, end, [write.now.into()]).await?;
             }
             let delete = "DELETE FROM settings WHERE name IN ($1, $2)";

@@ -123,6 +123,11 @@ impl ClaimRules {
         self.identify(preset) && self.0.iter().all(meant)
     }
 
+    /// How many there are: the more, the narrower.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     fn identify(&self, preset: IssuerPreset) -> bool {
         self.0
             .iter()

@@ -10,6 +10,8 @@ use super::foreign_keys::{ForeignKeys, MOST_KID, Selected, algorithm};
 const MOST_BYTES: usize = 16 * 1024;
 /// Most bytes of a header's JSON.
 const MOST_HEADER: usize = 2048;
+/// Most bytes of an issuer that a token names.
+const MOST_ISSUER: usize = 2048;
 /// Most bytes of a subject.
 const MOST_SUBJECT: usize = 255;
 /// Most bytes of a token's id.
@@ -227,6 +229,23 @@ impl ForeignKeys {
     }
 }
 
+/// The issuer that a token names. Nobody has verified it: it only says whose keys to try.
+pub fn named_issuer(token: &str) -> Option<String> {
+    if token.len() > MOST_BYTES || !token.starts_with("ey") {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let issuer = object(payload)?.remove("iss")?;
+    let issuer = issuer
+        .as_str()
+        .filter(|issuer| issuer.len() <= MOST_ISSUER)?;
+    Some(issuer.to_owned())
+}
+
 /// The object that a part of a token holds. The parser goes 128 deep at most.
 fn object(part: &str) -> Option<Map<String, Value>> {
     let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
@@ -388,6 +407,31 @@ mod tests {
             &".".repeat(10_000),
         ] {
             assert_eq!(claims.list(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn a_token_names_its_issuer_before_it_is_verified() {
+        let token = |payload: &str| format!("ey.{}.s", URL_SAFE_NO_PAD.encode(payload));
+        let named = named_issuer(&token(r#"{"iss": "https://i.example", "sub": 1}"#));
+        assert_eq!(named.as_deref(), Some("https://i.example"));
+        let long = format!(r#"{{"iss": "{}"}}"#, "i".repeat(MOST_ISSUER + 1));
+        for nothing in [
+            String::new(),
+            "ey..".to_owned(),
+            "ey.e30.s.t".to_owned(),
+            "ey.e30".to_owned(),
+            format!("x{}", token(r#"{"iss": "i"}"#)),
+            token("{}"),
+            token(r#"{"iss": 7}"#),
+            token(r#"["iss"]"#),
+            token(&long),
+            token(&format!(
+                r#"{{"iss": "i", "a": "{}"}}"#,
+                "a".repeat(MOST_BYTES)
+            )),
+        ] {
+            assert_eq!(named_issuer(&nothing), None);
         }
     }
 

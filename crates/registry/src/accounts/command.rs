@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountsError,
     groups_command::{GroupsCommand, GroupsReport},
+    key_rotation::{KeysCommand, KeysReport},
     mappings::{MappingReport, ProviderCommand},
+    publishing_command::{PublishingCommand, PublishingReport},
     tenancy::{GrantReport, NamespaceReport, TenancyCommand},
     tokens::{TokenReport, TokenRequest},
     users::{UserChange, UserReport},
@@ -88,6 +90,10 @@ pub enum AccountsCommand {
     Provider(ProviderCommand),
     /// Look after organisations, teams and robots.
     Groups(GroupsCommand),
+    /// Look after issuers of identity tokens, and publishers.
+    Publishing(PublishingCommand),
+    /// Look after the keys that sign tokens.
+    Keys(KeysCommand),
     /// Say who sees a repository.
     SetVisibility {
         /// Which.
@@ -139,6 +145,10 @@ pub enum AccountsReport {
     Namespace(NamespaceReport),
     /// What became of organisations, teams or robots.
     Groups(GroupsReport),
+    /// What became of issuers or publishers.
+    Publishing(PublishingReport),
+    /// What became of the keys that sign tokens.
+    Keys(KeysReport),
     /// The first account is there.
     Bootstrapped {
         /// Its name.
@@ -266,6 +276,8 @@ impl Registry {
             AccountsCommand::Tenancy(command) => self.tenancy(command).await,
             AccountsCommand::Provider(command) => self.about_provider(command).await,
             AccountsCommand::Groups(command) => self.groups(command).await,
+            AccountsCommand::Publishing(command) => self.publishing(command).await,
+            AccountsCommand::Keys(command) => self.keys_command(command).await,
             AccountsCommand::RevokeToken { id } => {
                 leave.revoke_token(id).await?;
                 Ok(AccountsReport::TokenRevoked { id })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use granary_access::{GroupNameError, HandleError, Reason};
-use granary_identity::{PasswordRefused, PoolError};
+use granary_identity::{PasswordRefused, PoolError, oidc::ClaimRuleError};
 use granary_oci::RepositoryName;
 
 use crate::RegistryError;
@@ -142,6 +142,29 @@ pub enum AccountsError {
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),
+    /// No issuer can be like that.
+    #[error("this cannot be an issuer of identity tokens: {0}")]
+    InvalidIssuer(String),
+    /// The claims do not say who is meant.
+    #[error(transparent)]
+    Claims(#[from] ClaimRuleError),
+    /// The scopes cannot be those of a publisher.
+    #[error(
+        "a publisher has 1 to 64 scopes, none of them with 'account'; leave them out for all that its robot may in repositories"
+    )]
+    PublisherScopes,
+    /// There is no such issuer.
+    #[error("the issuer '{0}' is not trusted: an administrator adds it first")]
+    NoSuchIssuer(String),
+    /// There is no such publisher.
+    #[error("there is no publisher {0}")]
+    NoSuchPublisher(i64),
+    /// There is no such key.
+    #[error("there is no key '{0}' that signs or verifies tokens")]
+    NoSuchKey(String),
+    /// No page begins there.
+    #[error("a page begins behind the number that the page before ended with")]
+    After,
     /// There is no such repository.
     #[error("there is no repository '{0}'")]
     NoSuchRepository(RepositoryName),

@@ -242,7 +242,6 @@ impl Registry {
         use GroupsCommand as Command;
         let owner = |name| self.operators_leave::<OrganisationOwner>(name);
         let admin = |name| self.operators_leave::<OrganisationAdmin>(name);
-        let member_of = |name| self.operators_leave::<OrganisationMember>(name);
         Ok(match command {
             Command::RemoveOrganisation { organisation } => {
                 owner(organisation.clone()).remove_organisation().await?;
@@ -285,6 +284,18 @@ impl Registry {
                 leave.remove_robot(&robot).await?;
                 GroupsReport::Done { name: robot }
             }
+            command => self.listed_within_organisation(command).await?,
+        })
+    }
+
+    async fn listed_within_organisation(
+        &self,
+        command: GroupsCommand,
+    ) -> Result<GroupsReport, AccountsError> {
+        use GroupsCommand as Command;
+        let admin = |name| self.operators_leave::<OrganisationAdmin>(name);
+        let member_of = |name| self.operators_leave::<OrganisationMember>(name);
+        Ok(match command {
             Command::Robots {
                 organisation,
                 after,

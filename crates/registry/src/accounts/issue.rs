@@ -158,7 +158,7 @@ impl Registry {
             expires_at: Some(dialect::now() + dialect::micros(REFRESH)),
             addresses: None,
         };
-        self.parts.catalog.issue_token(kept).await?;
-        Ok(Some(token.into_text()))
+        let is_kept = self.parts.catalog.issue_token(kept).await?.is_some();
+        Ok(is_kept.then(|| token.into_text()))
     }
 }

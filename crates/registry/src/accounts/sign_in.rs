@@ -11,6 +11,7 @@ use granary_identity::{
     PoolError, Secret, TokenKind, TokenRefused, Verdict, digest_of, token_kind,
 };
 
+use super::workload::Identified;
 use crate::{Registry, RegistryError};
 
 /// What a request shows of who sends it.
@@ -82,7 +83,7 @@ const BUSY: SignInError = SignInError::Busy {
 };
 
 /// A user name that stands for whoever a token belongs to.
-const WHOEVER: &str = "token";
+pub(super) const WHOEVER: &str = "token";
 
 impl Registry {
     /// Who sends a request. Whether what it shows still counts is read with the rights, for each request.
@@ -95,7 +96,7 @@ impl Registry {
         match shown {
             Shown::Nothing => Ok(Principal::Anonymous),
             Shown::Password { user, secret } => self.by_password(&user, secret, origin).await,
-            Shown::Bearer(secret) => self.by_bearer(&secret).await,
+            Shown::Bearer(secret) => self.by_bearer(&secret, origin).await,
             Shown::Unreadable => Err(SignInError::Wrong),
         }
     }
@@ -174,6 +175,9 @@ impl Registry {
             }
             self.remember(fingerprint, &found, None);
             return Ok(found);
+        }
+        if let Some(found) = self.by_identity(&secret, user, origin).await? {
+            return Ok(self.identified(fingerprint, found));
         }
         // A fleet that starts shows one password a hundred times: one of them has it hashed, the others wait for that.
         let turn = accounts.turn(&fingerprint);
@@ -273,7 +277,7 @@ impl Registry {
         found.map(principal_of).ok_or(SignInError::Wrong)
     }
 
-    async fn by_bearer(&self, secret: &Secret) -> Result<Principal, SignInError> {
+    async fn by_bearer(&self, secret: &Secret, origin: &Origin) -> Result<Principal, SignInError> {
         let accounts = &self.parts.accounts;
         let text = secret.expose();
         let fingerprint = accounts.fingerprints.of(&["bearer", text]);
@@ -284,6 +288,9 @@ impl Registry {
             let principal = self.by_api_token(secret).await?;
             self.remember(fingerprint, &principal, None);
             return Ok(principal);
+        }
+        if let Some(found) = self.by_identity(secret, WHOEVER, origin).await? {
+            return Ok(self.identified(fingerprint, found));
         }
         let service = &self.parts.rules.accounts.service;
         let now = dialect::now() / 1_000_000;
@@ -312,6 +319,14 @@ impl Registry {
         };
         self.remember(fingerprint, &principal, Some(claims.expires_at));
         Ok(principal)
+    }
+
+    /// Remembers who showed an identity token, unless that counts once.
+    fn identified(&self, fingerprint: [u8; 32], found: Identified) -> Principal {
+        if found.until.is_some() {
+            self.remember(fingerprint, &found.principal, found.until);
+        }
+        found.principal
     }
 
     fn remembered(&self, fingerprint: &[u8; 32]) -> Option<Principal> {

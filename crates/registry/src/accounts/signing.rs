@@ -41,8 +41,10 @@ impl Registry {
     /// The public halves as a JSON Web Key Set (RFC 7517).
     pub async fn key_set(&self) -> Result<Value, RegistryError> {
         let read = self.read_keys(FRESH).await?;
+        let now = dialect::now();
         let keys = read.keys.iter();
         let public = keys
+            .filter(|key| key.retires_at.is_none_or(|retires| now < retires))
             .filter_map(|key| Some((key.kid.as_str(), key.public_key.as_slice().try_into().ok()?)));
         Ok(jwks(public))
     }
@@ -100,22 +102,30 @@ impl Registry {
         own: &InstallationKey,
         slot: i64,
     ) -> Result<(), RegistryError> {
-        let failed = |_| RegistryError::Internal("a signing key could not be made");
-        let key = SigningKey::generate().map_err(failed)?;
-        let unsealed = |_| RegistryError::Internal("a signing key could not be encrypted");
-        let sealed = own.seal(key.kid(), key.pkcs8()).map_err(unsealed)?;
-        let stored = StoredKey {
-            kid: key.kid().to_owned(),
-            slot,
-            public_key: key.public_key().to_vec(),
-            sealed,
-            wrapped_by: own.id().map_err(unsealed)?,
-            active_from: 0,
-            retires_at: None,
-        };
+        let stored = fresh_key(own, slot, 0)?;
         self.parts.catalog.keep_key(purpose, stored).await?;
         if purpose == KeyPurpose::Tokens {
             self.read_keys(Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the keys now. If one is retired since, whoever was verified is looked at again: it may have been by that one.
+    pub(super) async fn reread_keys(&self) -> Result<(), RegistryError> {
+        let good = |keys: &[StoredKey]| -> Vec<String> {
+            let now = dialect::now();
+            let good = keys
+                .iter()
+                .filter(|key| key.retires_at.is_none_or(|end| now < end));
+            good.map(|key| key.kid.clone()).collect()
+        };
+        let accounts = &self.parts.accounts;
+        let before = accounts.keys.0.read();
+        let before = before.unwrap_or_else(PoisonError::into_inner).clone();
+        let known = before.map(|read| good(&read.keys)).unwrap_or_default();
+        let now = good(&self.read_keys(Duration::ZERO).await?.keys);
+        if known.iter().any(|kid| !now.contains(kid)) {
+            accounts.verified.invalidate_all();
         }
         Ok(())
     }
@@ -144,6 +154,29 @@ impl Registry {
         *kept.write().unwrap_or_else(PoisonError::into_inner) = Some(read.clone());
         Ok(read)
     }
+}
+
+/// A key that signs from `active_from` on.
+pub(super) fn fresh_key(
+    own: &InstallationKey,
+    slot: i64,
+    active_from: i64,
+) -> Result<StoredKey, RegistryError> {
+    let failed = |_| RegistryError::Internal("a signing key could not be made");
+    let key = SigningKey::generate().map_err(failed)?;
+    let unsealed = |_| RegistryError::Internal("a signing key could not be encrypted");
+    let sealed = own.seal(key.kid(), key.pkcs8()).map_err(unsealed)?;
+    Ok(StoredKey {
+        kid: key.kid().to_owned(),
+        slot,
+        public_key: key.public_key().to_vec(),
+        sealed,
+        wrapped_by: own.id().map_err(unsealed)?,
+        // The catalog says.
+        created_at: 0,
+        active_from,
+        retires_at: None,
+    })
 }
 
 /// The private half of a key, if `own` encrypted it.

@@ -158,7 +158,6 @@ fn a_token_without_that_right_removes_nothing() {
             scopes: Scopes::only(vec![scope]),
             addresses: None,
             lifetime: None,
-            addresses: None,
         };
         let AccountsReport::TokenCreated { token, .. } =
             registry.administer(command).await.unwrap()

@@ -26,10 +26,14 @@ mod gate;
 mod groups;
 #[path = "../it/import/mod.rs"]
 mod import;
+#[path = "../it/issuer.rs"]
+mod issuer;
 #[path = "../it/logins.rs"]
 mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/publishers.rs"]
+mod publishers;
 #[path = "../it/quota.rs"]
 mod quota;
 #[path = "../it/races.rs"]
@@ -47,8 +51,12 @@ mod schema;
 #[path = "../it/sessions.rs"]
 mod sessions;
 mod shared_statements;
+#[path = "../it/signing_keys.rs"]
+mod signing_keys;
 mod standby;
 #[path = "../it/successors.rs"]
 mod successors;
+#[path = "../it/workload.rs"]
+mod workload;
 #[path = "../it/world.rs"]
 mod world;

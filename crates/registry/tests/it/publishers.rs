@@ -1,0 +1,131 @@
+//! Publishers: until when they wait, what they cap, and which of several counts.
+
+use granary_identity::parse_scopes;
+use granary_registry::{AccountsError, OwnAccount, PublisherRequest, Shown};
+
+use crate::{
+    accounts::{pushes, reason, secret, sign_in},
+    gate::{run, together},
+    workload::{
+        add, admin, assert_wrong, by_bearer, ci, exchange, publisher, publishers, put_tag, release,
+        releases, robot,
+    },
+};
+
+#[test]
+fn a_publisher_waits_for_its_first_use() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
+        let waiting = |waits| PublisherRequest {
+            waits: Some(waits),
+            ..releases(&issuer)
+        };
+        let token = issuer.token(&release(&issuer));
+        add(registry, waiting(0)).await;
+        assert_wrong(by_bearer(registry, &token).await, "it has ended");
+        let added = add(registry, waiting(3600)).await;
+        assert!(added.expires_at.is_some());
+        let who = by_bearer(registry, &token).await.unwrap();
+        let used = publishers(registry).await.pop().unwrap();
+        assert_eq!((used.id, used.expires_at), (added.id, None));
+        assert!(used.used_at.is_some());
+        // The repository may be made by the first push.
+        put_tag(registry, &who, "acme/new", "v1").await.unwrap();
+        // Only what ended long ago is forgotten.
+        registry.catalog().forget_identities().await.unwrap();
+        assert_eq!(publishers(registry).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_publisher_caps_what_its_robot_may() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
+        let capped = PublisherRequest {
+            scopes: Some(vec!["read,write:acme/app:v*".parse().unwrap()]),
+            ..releases(&issuer)
+        };
+        add(registry, capped).await;
+        let token = issuer.token(&release(&issuer));
+        let job = by_bearer(registry, &token).await.unwrap();
+        put_tag(registry, &job, "acme/app", "v1").await.unwrap();
+        for (repository, tag) in [
+            ("acme/app", "latest"),
+            ("acme/app2", "v1"),
+            ("acme/a", "v1"),
+        ] {
+            let refused = reason(put_tag(registry, &job, repository, tag).await);
+            assert!(refused.is_some(), "{repository}:{tag}");
+        }
+        // What it is exchanged for caps the same, and outlives nothing.
+        let scopes = parse_scopes("repository:acme/app:pull,push repository:acme/app2:push");
+        let issued = registry.issue_token(&job, &scopes, Some("docker")).await;
+        let issued = issued.unwrap();
+        assert!(issued.refresh.is_none(), "a refresh token");
+        assert_eq!(issued.granted.len(), 1);
+        let ours = by_bearer(registry, issued.token.expose()).await.unwrap();
+        let refused = reason(put_tag(registry, &ours, "acme/app", "latest").await);
+        assert!(refused.is_some());
+        put_tag(registry, &ours, "acme/app", "v2").await.unwrap();
+        // A job makes nothing that outlives it, whatever its scopes.
+        for who in [&job, &ours] {
+            let own = registry.ask_leave::<OwnAccount>(&who.into(), ()).await;
+            assert!(matches!(own, Err(AccountsError::Denied(_))));
+        }
+        let id = publishers(registry).await[0].id;
+        admin(registry).await.remove_publisher(id).await.unwrap();
+        add(registry, releases(&issuer)).await;
+        registry.forget(Shown::Bearer(secret(&token)));
+        let wide = by_bearer(registry, &token).await.unwrap();
+        put_tag(registry, &wide, "acme/app2", "latest")
+            .await
+            .unwrap();
+        let own = registry.ask_leave::<OwnAccount>(&(&wide).into(), ()).await;
+        assert!(matches!(own, Err(AccountsError::Denied(_))));
+    });
+}
+
+#[test]
+fn a_token_of_several_robots_is_none_of_them() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
+        robot(registry, "other").await;
+        let wide = publisher("ci", &issuer, &[("repository", "acme/*")]);
+        add(registry, wide).await;
+        let narrow = PublisherRequest {
+            scopes: Some(vec!["read:acme/app".parse().unwrap()]),
+            ..releases(&issuer)
+        };
+        let narrow = add(registry, narrow).await;
+        let token = issuer.token(&release(&issuer));
+        // Of one robot's the narrowest counts, whatever it caps.
+        let who = by_bearer(registry, &token).await.unwrap();
+        assert!(pushes(registry, &who, "acme/app").await.is_err());
+        let second = publisher("other", &issuer, &[("repository_owner", "acme")]);
+        add(registry, second).await;
+        registry.forget(Shown::Bearer(secret(&token)));
+        assert_wrong(by_bearer(registry, &token).await, "of two robots");
+        assert_wrong(exchange(registry, &token, None).await, "of two robots");
+        assert_wrong(
+            sign_in(registry, "token", secret(&token)).await,
+            "of two robots",
+        );
+        for name in ["acme+ci", "acme+other"] {
+            let who = sign_in(registry, name, secret(&token)).await.unwrap();
+            assert_eq!(who.name(), name);
+            let who = exchange(registry, &token, Some(name)).await.unwrap();
+            assert_eq!(who.name(), name);
+        }
+        let leave = admin(registry).await;
+        leave.remove_publisher(narrow.id).await.unwrap();
+        let who = sign_in(registry, "acme+ci", secret(&token)).await.unwrap();
+        // What was remembered has ended.
+        assert!(pushes(registry, &who, "acme/app").await.is_err());
+    });
+}

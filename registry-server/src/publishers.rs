@@ -1,0 +1,201 @@
+//! `granary admin` commands about issuers of identity tokens, publishers, and the keys that sign tokens here.
+
+use std::io::Read as _;
+
+use anyhow::Context;
+use granary_access::RobotHandle;
+use granary_registry::{
+    AccountsCommand, IssuerRequest, KeysCommand, PublisherRequest, PublishingCommand,
+};
+use serde_json::Value;
+
+use crate::{
+    accounts::{done, rows, scope, seconds, text},
+    cli::{self, IssuerCommand, NumberArgs, OutputArgs, PublisherAddArgs, PublisherCommand},
+    groups::page,
+    moving::UsageError,
+};
+
+/// Most bytes of a file with keys.
+const KEYS: u64 = 1024 * 1024;
+
+fn ask(
+    output: &OutputArgs,
+    command: PublishingCommand,
+    sentence: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<()> {
+    let command = AccountsCommand::Publishing(command);
+    done(&output.config, command, output.json, sentence)
+}
+
+/// `granary admin issuer`
+pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
+    match command {
+        IssuerCommand::Add(args) => {
+            let jwks = args.keys.as_deref().map(|path| {
+                let mut keys = String::new();
+                let file = std::fs::File::open(path);
+                let read = file.and_then(|file| file.take(KEYS).read_to_string(&mut keys));
+                read.with_context(|| format!("{} cannot be read", path.display()))?;
+                anyhow::Ok(keys)
+            });
+            let request = IssuerRequest {
+                issuer: args.issuer.clone(),
+                preset: args.preset.clone(),
+                audience: args.audience.clone(),
+                keys_url: args.keys_url.clone(),
+                jwks: jwks.transpose()?,
+            };
+            let command = PublishingCommand::AddIssuer(request);
+            ask(&args.output, command, |report| {
+                let problem = match report["problem"].as_str() {
+                    Some(problem) => format!("but its keys cannot be used yet: {problem}\n"),
+                    None => String::new(),
+                };
+                format!(
+                    "tokens of {} for {} are taken\n{problem}",
+                    text(report, "issuer"),
+                    text(report, "audience")
+                )
+            })
+        }
+        IssuerCommand::List(args) => ask(args, PublishingCommand::Issuers, |report| {
+            rows(report, "issuers", |issuer| {
+                format!(
+                    "{}  {}  {}  for {}",
+                    issuer["id"],
+                    text(issuer, "issuer"),
+                    text(issuer, "preset"),
+                    text(issuer, "audience")
+                )
+            })
+        }),
+        IssuerCommand::Remove(args) => remove(
+            args,
+            PublishingCommand::RemoveIssuer { id: args.id },
+            "issuer",
+        ),
+    }
+}
+
+fn remove(args: &NumberArgs, command: PublishingCommand, what: &str) -> anyhow::Result<()> {
+    ask(&args.output, command, |report| {
+        format!("{what} {} is removed\n", report["id"])
+    })
+}
+
+/// `granary admin publisher`
+pub fn publisher(command: &PublisherCommand) -> anyhow::Result<()> {
+    match command {
+        PublisherCommand::Add(args) => {
+            let command = add(args)?;
+            ask(&args.output, command, |report| {
+                format!("{}\n", line(report))
+            })
+        }
+        PublisherCommand::List(args) => {
+            let command = PublishingCommand::Publishers {
+                owner: args.organisation.clone(),
+                after: args.after.clone(),
+            };
+            ask(&args.output, command, |report| page(report, line))
+        }
+        PublisherCommand::Remove(args) => {
+            let command = PublishingCommand::RemovePublisher { id: args.id };
+            remove(args, command, "publisher")
+        }
+    }
+}
+
+fn add(args: &PublisherAddArgs) -> Result<PublishingCommand, UsageError> {
+    let mut claims = std::collections::BTreeMap::new();
+    for (name, pattern) in &args.claims {
+        if claims.insert(name.clone(), pattern.clone()).is_some() {
+            return Err(UsageError(format!(
+                "the claim '{name}' is given twice: all that are given must match"
+            )));
+        }
+    }
+    Ok(PublishingCommand::AddPublisher {
+        owner: args.robot.owner().to_owned(),
+        request: PublisherRequest {
+            robot: own_part(&args.robot),
+            issuer: args.issuer.clone(),
+            claims,
+            scopes: (!args.scopes.is_empty()).then(|| args.scopes.clone()),
+            once: args.once,
+            waits: seconds(args.expires)?,
+        },
+    })
+}
+
+/// What stands behind the plus.
+fn own_part(robot: &RobotHandle) -> String {
+    let split = robot.as_str().split_once('+');
+    split.map_or("", |(_, own)| own).to_owned()
+}
+
+/// A publisher as a line.
+fn line(publisher: &Value) -> String {
+    let claims = publisher["claims"].as_object().into_iter().flatten();
+    let claims: Vec<String> = claims
+        .map(|(name, pattern)| format!("{name}={}", pattern.as_str().unwrap_or_default()))
+        .collect();
+    let scopes = publisher["scopes"].as_array().into_iter().flatten();
+    let scopes: Vec<String> = scopes.map(scope).collect();
+    let end = match (
+        publisher["used_at"].as_str(),
+        publisher["expires_at"].as_str(),
+    ) {
+        (Some(used), _) => format!("used first {used}"),
+        (None, Some(end)) => format!("waits until {end}"),
+        (None, None) => "waits".to_owned(),
+    };
+    let once = match publisher["once"] == true {
+        true => "  once",
+        false => "",
+    };
+    format!(
+        "{}  {}  {}  {}  {}{once}  {end}",
+        publisher["id"],
+        text(publisher, "robot"),
+        text(publisher, "issuer"),
+        claims.join(" "),
+        scopes.join(" ")
+    )
+}
+
+/// `granary admin keys`
+pub fn keys(command: &cli::KeysCommand) -> anyhow::Result<()> {
+    let (output, command) = match command {
+        cli::KeysCommand::List(output) => (output, KeysCommand::List),
+        cli::KeysCommand::Rotate(output) => (output, KeysCommand::Rotate),
+        cli::KeysCommand::Revoke(args) => {
+            let kid = args.kid.clone();
+            (&args.output, KeysCommand::Revoke { kid })
+        }
+    };
+    let command = AccountsCommand::Keys(command);
+    done(&output.config, command, output.json, |report| {
+        match text(report, "keys") {
+            "listed" => rows(report, "entries", |key| {
+                let end = match key["retires_at"].as_str() {
+                    Some(end) => format!("  until {end}"),
+                    None => String::new(),
+                };
+                format!(
+                    "{}  {}  from {}{end}",
+                    text(key, "kid"),
+                    text(key, "state"),
+                    text(key, "active_from")
+                )
+            }),
+            "rotated" => format!(
+                "{} signs from {} on\n",
+                text(report, "kid"),
+                text(report, "active_from")
+            ),
+            _ => format!("what {} signed counts no longer\n", text(report, "kid")),
+        }
+    })
+}

@@ -21,20 +21,27 @@ step "something to ask for, and something to change"
 images layout layout v1 schemathesis >/dev/null
 crane auth login "$ADDR" --username bob --password-stdin <<<"$BOB_PASSWORD" 2>/dev/null
 admin user add dave --password-stdin <<<"$CAROL_PASSWORD" # to be disabled, removed and so on
+for organisation in acme doomed; do # the second one to be changed
+  admin org create "$organisation" --owner bob
+  admin team create "$organisation/core"
+  admin robot create "$organisation+ci"
+done
 
 # Each of the three finds the same, whatever the one before it did away with.
 content() {
   local repository
-  for repository in bob/app bob/doomed; do crane push --insecure layout "$ADDR/$repository:latest" 2>>crane.log >&2; done
+  for repository in bob/app bob/doomed bob/gone; do crane push --insecure layout "$ADDR/$repository:latest" 2>>crane.log >&2; done
 }
 content
 image=$(digest_of bob/app latest)
 layer=$(api "/v2/bob/app/manifests/latest" | jq -r '.layers[0].digest')
 KNOWN=$(jq -n --arg image "$image" --arg layer "$layer" '
   {manifests: ["latest", "nothing", $image], blobs: [$layer, $image], referrers: [$image, $layer]} | {
-    read: (. + {v2: ["bob/app", "bob/nothing", "carol/app"], users: ["bob", "nobody"]}),
-    change: (. + {v2: ["bob/doomed", "bob/nothing", "carol/app"]}),
-    only: {users: ["dave"]}
+    read: (. + {v2: ["bob/app", "bob/nothing", "carol/app"], users: ["bob", "nobody"], namespaces: ["bob", "acme", "nothing"],
+      orgs: ["acme", "nothing"], teams: ["core", "nothing"], robots: ["ci", "nothing"], members: ["bob", "carol"]}),
+    change: (. + {v2: ["bob/doomed", "bob/nothing", "carol/app"], teams: ["core"], robots: ["ci"], members: ["carol", "dave"]}),
+    only: {users: ["dave"], namespaces: ["doomed", "carol"], orgs: ["doomed", "nothing"],
+      repositories: ["bob/gone", "bob/nothing", "carol/app"]}
   }')
 export KNOWN
 
@@ -85,6 +92,8 @@ for name in "$@"; do
       expect_answer "$name" "GET /v2/_catalog 200"
       expect_answer "$name" "GET /v2/[{]name[}]/manifests/[{]reference[}] 200"
       expect_answer "$name" "DELETE /v2/[{]name[}]/manifests/[{]reference[}] 202"
+      expect_answer "$name" "GET /api/v1/orgs/[{]org[}] 200"
+      expect_answer "$name" "POST /api/v1/tokens 201"
       expect_eq "whether the administrator is still let in" 200 "$(api_status /v2/ --user "alice:$ALICE_PASSWORD")"
       ;;
     narrow)
@@ -92,6 +101,7 @@ for name in "$@"; do
       expect_answer "$name" "GET /v2/[{]name[}]/manifests/[{]reference[}] 200"
       expect_answer "$name" "DELETE /v2/[{]name[}]/manifests/[{]reference[}] 403"
       expect_no_answer "$name" "(PUT|DELETE|PATCH) /v2/.* 2.."
+      expect_no_answer "$name" "(POST|PUT|DELETE|PATCH) /api/.* 2.."
       expect_eq "whether the token still counts" 200 "$(api_status /v2/ --user "bob:$NARROW_TOKEN")"
       ;;
     nobody)

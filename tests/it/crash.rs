@@ -67,7 +67,17 @@ const ERRORS: &[(&str, usize)] = &[
 
 /// Where no server passes here: nobody asks it for a copy (`relocation` kills those) or an import, and it shares its folder
 /// with none, so that it never takes a file over.
-const ELSEWHERE: &[&str] = &["copy::object", "import::linked", "blobs::copied"];
+const ELSEWHERE: &[&str] = &[
+    "copy::object",
+    "import::linked",
+    "blobs::copied",
+    // Tests of the use cases stop there.
+    "audit::between_batches",
+    "gc::purged_part",
+    "quota::counted_blobs",
+    "quota::counting",
+    "repository::before_remove",
+];
 
 /// How one life of a server ends.
 struct Fate {

@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::{
     ApiRefusal, Permitted, get, listed, resource,
-    schema::{Listed, Refusals},
+    schema::{Listed, Refusals, at_most},
 };
 
 /// What is wanted of the log.
@@ -16,12 +16,15 @@ use super::{
 pub(crate) struct AuditQuery {
     /// Who did it, by name.
     #[param(max_length = 256)]
+    #[serde(default, deserialize_with = "at_most::<_, 256>")]
     actor: Option<String>,
     /// What it is about, exactly.
     #[param(max_length = 512)]
+    #[serde(default, deserialize_with = "at_most::<_, 512>")]
     target: Option<String>,
     /// What was done, such as `token.create`.
     #[param(max_length = 64)]
+    #[serde(default, deserialize_with = "at_most::<_, 64>")]
     action: Option<String>,
     /// Only what was not allowed.
     denied: Option<bool>,
@@ -29,6 +32,7 @@ pub(crate) struct AuditQuery {
     since: Option<String>,
     /// Rows behind this one: `next` of the page before.
     #[param(max_length = 64)]
+    #[serde(default, deserialize_with = "at_most::<_, 64>")]
     after: Option<String>,
     /// Most rows.
     #[param(minimum = 1, maximum = 1000, default = 100)]

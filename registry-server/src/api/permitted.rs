@@ -150,6 +150,11 @@ pub(crate) async fn json<T: DeserializeOwned>(
         }
         _ => ApiRefusal::Slow,
     })?;
+    // A list of values would count as an object of them, in the order of its fields.
+    if whole.trim_ascii_start().first() != Some(&b'{') {
+        let problem = "the body is not what is needed: it is no JSON object";
+        return Err(ApiRefusal::Invalid(problem.to_owned()));
+    }
     serde_json::from_slice(&whole)
         .map_err(|error| ApiRefusal::Invalid(format!("the body is not what is needed: {error}")))
 }

@@ -1,7 +1,7 @@
 //! The envelopes of every answer, and what all of them can be refused with.
 
 use granary_registry::PageRequest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 /// Something was done, or is as it says.
@@ -53,10 +53,25 @@ pub(crate) struct Failure {
 pub(crate) struct PageQuery {
     /// Entries behind this one: `next` of the page before.
     #[param(max_length = 256)]
+    #[serde(default, deserialize_with = "at_most::<_, 256>")]
     pub(crate) after: Option<String>,
     /// Most entries.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(crate) limit: Option<u16>,
+}
+
+/// A text of at most that many characters.
+pub(crate) fn at_most<'de, D: Deserializer<'de>, const MOST: usize>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    match &text {
+        Some(long) if long.chars().count() > MOST => {
+            let problem = format!("a value here has at most {MOST} characters");
+            Err(de::Error::custom(problem))
+        }
+        _ => Ok(text),
+    }
 }
 
 impl PageQuery {

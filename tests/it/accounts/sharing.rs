@@ -279,7 +279,7 @@ async fn what_cannot_be_granted_is_refused() {
         (
             ["grant", "add", "nobody", "read:bob/**"],
             1,
-            "no user 'nobody'",
+            "user 'nobody'",
         ),
         (["grant", "add", "carol", "read:Bob/**"], 2, "write a name"),
         (["grant", "remove", "77", "--json"], 1, "no grant 77"),
@@ -287,7 +287,7 @@ async fn what_cannot_be_granted_is_refused() {
         (
             ["namespace", "bob", "--owner", "nobody"],
             1,
-            "no user 'nobody'",
+            "user 'nobody'",
         ),
     ] {
         let arguments = [&["admin"], &arguments[..]].concat();

@@ -40,7 +40,7 @@ pub use publishers::{
 #[command(
     name = "granary",
     version,
-    about,
+    about = "An OCI registry: one binary for container images and every other kind of artifact",
     arg_required_else_help = true,
     subcommand_help_heading = "Commands of the server, on its machine",
     after_help = client::help()

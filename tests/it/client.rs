@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    accounts::{basic, bearer, challenge, password, push_image, settings, with_accounts},
+    accounts::{
+        basic, basic_with, bearer, challenge, password, push_image, settings, with_accounts,
+    },
     harness::{Ran, TestServer, granary, image, run, run_with_input},
 };
 
@@ -382,6 +384,51 @@ async fn rights_are_given_listed_and_taken_back() {
     manifest().await.refused(404, "NAME_UNKNOWN");
     let list = bob.run(&["grant", "list", "bob"]).await.exits(0);
     assert_eq!(list.stdout, "there are none\n");
+}
+
+#[tokio::test]
+async fn an_organisation_is_looked_after_from_anywhere() {
+    let server = with_accounts(settings()).await;
+    let alice = Machine::of(&server, "alice").await;
+    for line in [
+        "org create acme --owner bob",
+        "team create acme/core",
+        "robot create acme+ci",
+        "member set acme acme+ci write",
+        "member set acme/core carol maintainer",
+        "grant add acme/core read,write:acme/web/**",
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        alice.run(&arguments).await.exits(0);
+    }
+    let list = async |line: &str| {
+        let arguments: Vec<&str> = line.split(' ').chain(["--json"]).collect();
+        alice.run(&arguments).await.exits(0).json()
+    };
+    row(&list("org list").await, "organisation", &json!("acme"));
+    row(&list("team list acme").await, "team", &json!("acme/core"));
+    let members = list("member list acme").await;
+    assert_eq!(row(&members, "member", &json!("acme+ci"))["role"], "write");
+    assert_eq!(row(&members, "member", &json!("bob"))["role"], "owner");
+    let core = list("member list acme/core").await;
+    assert_eq!(row(&core, "member", &json!("carol"))["role"], "maintainer");
+    let made = alice.run(&["robot", "token", "acme+ci", "deploy"]).await;
+    let token = made.exits(0);
+    let robot = basic_with("acme+ci", token.stdout.trim());
+    server.get("/v2/").by(&robot).await.is(200);
+    let events = list("audit list --action robot.create").await;
+    row(&events, "target", &json!("acme+ci"));
+    let refused = alice.run(&["member", "remove", "acme", "bob"]).await;
+    said(&refused.exits(1), "nobody else owns");
+    for line in [
+        "team remove acme/core",
+        "robot remove acme+ci",
+        "org remove acme",
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        alice.run(&arguments).await.exits(0);
+    }
+    server.get("/v2/").by(&robot).await.is(401);
 }
 
 #[tokio::test]

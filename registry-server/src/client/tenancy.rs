@@ -13,7 +13,6 @@ use crate::cli::client::{MemberCommand, OrgCommand, RobotCommand, TeamCommand};
 
 const ORGANISATION: &[Column] = &[
     column("NAME", "organisation"),
-    column("NAME", "org"),
     column("YOU ARE", "role"),
     column("OPEN TO", "addresses").or("everywhere"),
     column("MADE", "created_at"),
@@ -43,7 +42,7 @@ pub(super) async fn org(session: &Session, command: &OrgCommand) -> anyhow::Resu
             organisation,
             owner,
         } => {
-            let mut body = json!({"org": organisation});
+            let mut body = json!({"organisation": organisation});
             if let Some(owner) = owner {
                 body["owner"] = json!(owner);
             }

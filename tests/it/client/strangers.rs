@@ -131,12 +131,12 @@ async fn commands_ask_for_what_they_say() {
         (
             "org create acme --owner bob",
             "POST /api/v1/orgs",
-            json!({"org": "acme", "owner": "bob"}),
+            json!({"organisation": "acme", "owner": "bob"}),
         ),
         (
             "org create acme",
             "POST /api/v1/orgs",
-            json!({"org": "acme"}),
+            json!({"organisation": "acme"}),
         ),
         ("org list", "GET /api/v1/orgs", json!(null)),
         ("org show acme", "GET /api/v1/orgs/acme", json!(null)),

@@ -172,7 +172,8 @@ fn a_copy_that_was_cut_anywhere_goes_on() {
         for (from, to) in directions() {
             let (source, target) = (Site::new(from), Site::new(to));
             let registry = source.opened().await;
-            let filled = fill(&registry, 6).await;
+            // So many that a cut comes among their objects, too.
+            let filled = fill(&registry, 30).await;
             let (mut resumed, mut refusals) = (0, 0);
             let report = loop {
                 // Far enough, in time, to get past the tables without rows, of which a copy notes nothing.

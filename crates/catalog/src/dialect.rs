@@ -161,7 +161,8 @@ pub(crate) fn postgres_options(url: &str, connections: u32) -> ConnectOptions {
             .options([
                 ("statement_timeout", "30s"),
                 ("lock_timeout", "2s"),
-                ("idle_in_transaction_session_timeout", "60s"),
+                // Transactions do only SQL: one that waits so long is of a process that sleeps, and others wait for its locks.
+                ("idle_in_transaction_session_timeout", "10s"),
                 ("default_transaction_isolation", "read committed"),
             ])
     });

@@ -134,6 +134,8 @@ fn run(
     runtime.spawn(async move { watching.watch_for_accounts().await });
     let used = registry.clone();
     runtime.spawn(async move { used.keep_uses_forever().await });
+    let reading = registry.clone();
+    runtime.spawn(async move { reading.keep_reads_forever().await });
     let alive = registry.clone();
     runtime.spawn(async move { alive.beat_forever(env!("CARGO_PKG_VERSION")).await });
     actix_rt::System::new().block_on(listen(config, access, registry, drain, metrics, limits))

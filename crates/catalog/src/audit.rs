@@ -17,7 +17,7 @@ mod seal;
 use sea_orm::FromQueryResult;
 
 pub(crate) use note::note;
-pub use note::{Deed, action};
+pub use note::{Deed, Reads, action};
 pub(crate) use partitions::make_partitions;
 pub use partitions::{Month, MonthError};
 pub use read::{AuditFilter, AuditState};

@@ -86,24 +86,43 @@ impl Catalog {
         .await
     }
 
+    /// The version of a process that serves from the catalog and knows no accounts, if there is one.
+    pub async fn replica_without_accounts(&self) -> Result<Option<String>, CatalogError> {
+        let since = self.now().await? - micros(GONE);
+        let values = [granary_migrations::KNOWS_ACCOUNTS.into(), since.into()];
+        let found: Option<Older> = self.reads.one(OLDER, values).await?;
+        Ok(found.map(|older| older.version))
+    }
+
     /// The processes that were heard of within the last minute, oldest first.
     pub async fn replicas(&self) -> Result<Vec<Replica>, CatalogError> {
         live(&self.reads.connection, self.reads.dialect).await
     }
 }
 
+/// A process that was heard of lately and knows no schema release from `$1` on.
+const OLDER: &str =
+    "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
+
 #[derive(FromQueryResult)]
 struct Older {
     version: String,
 }
 
-/// Refuses a change that a process of a schema release before `release` would spoil, if one was heard of lately.
-pub(crate) async fn refuse_beside_older(write: &Write, release: i64) -> Result<(), CatalogError> {
-    let find = "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
+/// The version of a process that was heard of lately and knows no schema release from `release` on, if there is one.
+pub(crate) async fn older_replica(
+    write: &Write,
+    release: i64,
+) -> Result<Option<String>, CatalogError> {
     let values = [release.into(), (write.now - micros(GONE)).into()];
-    let found: Option<Older> = sql::one(&write.transaction, find, values).await?;
-    match found {
-        Some(Older { version }) => Err(CatalogError::OlderReplica(version)),
+    let found: Option<Older> = sql::one(&write.transaction, OLDER, values).await?;
+    Ok(found.map(|older| older.version))
+}
+
+/// Refuses a change that such a process would spoil.
+pub(crate) async fn refuse_beside_older(write: &Write, release: i64) -> Result<(), CatalogError> {
+    match older_replica(write, release).await? {
+        Some(version) => Err(CatalogError::OlderReplica(version)),
         None => Ok(()),
     }
 }

@@ -45,8 +45,8 @@ pub use accounts::{
 };
 pub use adopt::FOREIGN;
 pub use audit::{
-    AuditCheckpoint, AuditFilter, AuditRow, AuditState, Deed, Link, Month, MonthError, RemovedRows,
-    SealedBatch, Unsigned, action,
+    AuditCheckpoint, AuditFilter, AuditRow, AuditState, Deed, Link, Month, MonthError, Reads,
+    RemovedRows, SealedBatch, Unsigned, action,
 };
 pub use blobs::{BlobPlace, MountOutcome, ScrubItem, ScrubKind, StoredBlob};
 pub use collect::{CollectedPage, CollectionLimits, DoomedObject};

@@ -240,6 +240,9 @@ impl Registry {
         match self.decide(caller, asks, repository, rights) {
             Decision::Allow => {
                 self.note_use(caller, rights.now);
+                if let (Asks::Read, Some(repository)) = (asks, repository) {
+                    self.note_read(caller, repository);
+                }
                 Ok(())
             }
             Decision::Deny(reason) => {

@@ -12,6 +12,7 @@ mod logins;
 mod mappings;
 mod publishers;
 mod publishing_command;
+mod reads;
 mod robots;
 mod sign_in;
 mod signing;
@@ -34,8 +35,8 @@ use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Password
 use moka::sync::Cache;
 
 use self::{
-    denials::Denials, failures::Failures, sign_in::Verified, signing::Keys, uses::Uses,
-    workload::KnownPublishers,
+    denials::Denials, failures::Failures, reads::ReadCounts, sign_in::Verified, signing::Keys,
+    uses::Uses, workload::KnownPublishers,
 };
 use crate::RegistryError;
 
@@ -131,6 +132,7 @@ pub(crate) struct Accounts {
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
     uses: Uses,
+    reads: ReadCounts,
     publishers: KnownPublishers,
 }
 
@@ -152,6 +154,7 @@ impl Accounts {
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
             uses: Uses::default(),
+            reads: ReadCounts::default(),
             publishers: KnownPublishers::new(),
         })
     }

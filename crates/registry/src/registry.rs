@@ -181,6 +181,7 @@ impl Registry {
     /// Tells them that it ends, and writes down what would be forgotten.
     pub async fn leave(&self) {
         self.keep_uses().await;
+        self.keep_reads().await;
         if !self.parts.catalog.is_shared() {
             return;
         }

@@ -139,53 +139,28 @@ where
     }
 }
 
-/// Any other method.
-fn on<F, Args>(method: &'static str, route: Route, handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    Endpoint {
-        allow: method,
-        route: route.to(handler),
-    }
+/// A function for each of the other methods, of its name.
+macro_rules! methods {
+    ($($name:ident as $method:literal)*) => {$(
+        fn $name<F, Args>(handler: F) -> Endpoint
+        where
+            F: Handler<Args>,
+            Args: FromRequest + 'static,
+            F::Output: Responder + 'static,
+        {
+            Endpoint {
+                allow: $method,
+                route: web::$name().to(handler),
+            }
+        }
+    )*};
 }
 
-fn post<F, Args>(handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    on("POST", web::post(), handler)
-}
-
-fn put<F, Args>(handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    on("PUT", web::put(), handler)
-}
-
-fn patch<F, Args>(handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    on("PATCH", web::patch(), handler)
-}
-
-fn delete<F, Args>(handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    on("DELETE", web::delete(), handler)
+methods! {
+    post as "POST"
+    put as "PUT"
+    patch as "PATCH"
+    delete as "DELETE"
 }
 
 /// Adds a resource below `/api/v1`: `route` is what metrics and logs call it, and its path unless `path` says more.

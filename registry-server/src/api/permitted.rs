@@ -25,8 +25,19 @@ const BODY: usize = 64 * 1024;
 
 /// What says in a path which one of its kind leave is asked for.
 pub(crate) trait InPath: Sphere {
+    /// What people call its kind.
+    const WHAT: &'static str;
+    /// The parts of the path that name it.
+    const PARTS: &'static [&'static str];
+
     /// Reads it.
     fn named(request: &HttpRequest) -> Result<Self::Of, ApiRefusal>;
+}
+
+/// Its name, as the path says it.
+fn name<S: InPath>(request: &HttpRequest) -> String {
+    let parts: Vec<String> = S::PARTS.iter().map(|name| part(request, name)).collect();
+    parts.join("/")
 }
 
 /// A part of the path.
@@ -43,55 +54,75 @@ pub(crate) fn number(request: &HttpRequest, name: &str) -> Result<i64, ApiRefusa
 }
 
 impl InPath for OwnAccount {
+    const WHAT: &'static str = "account";
+    const PARTS: &'static [&'static str] = &[];
+
     fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
         Ok(())
     }
 }
 
 impl InPath for Installation {
+    const WHAT: &'static str = "installation";
+    const PARTS: &'static [&'static str] = &[];
+
     fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
         Ok(())
     }
 }
 
 impl InPath for OrganisationMember {
+    const WHAT: &'static str = "organisation";
+    const PARTS: &'static [&'static str] = &["org"];
+
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(part(request, "org"))
+        Ok(name::<Self>(request))
     }
 }
 
 impl InPath for OrganisationAdmin {
+    const WHAT: &'static str = "organisation";
+    const PARTS: &'static [&'static str] = &["org"];
+
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(part(request, "org"))
+        Ok(name::<Self>(request))
     }
 }
 
 impl InPath for OrganisationOwner {
+    const WHAT: &'static str = "organisation";
+    const PARTS: &'static [&'static str] = &["org"];
+
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(part(request, "org"))
+        Ok(name::<Self>(request))
     }
 }
 
 impl InPath for TeamMaintainer {
+    const WHAT: &'static str = "team";
+    const PARTS: &'static [&'static str] = &["org", "team"];
+
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(format!(
-            "{}/{}",
-            part(request, "org"),
-            part(request, "team")
-        ))
+        Ok(name::<Self>(request))
     }
 }
 
 impl InPath for NamespaceAdmin {
+    const WHAT: &'static str = "namespace";
+    const PARTS: &'static [&'static str] = &["namespace"];
+
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(part(request, "namespace"))
+        Ok(name::<Self>(request))
     }
 }
 
 impl InPath for RepositoryAdmin {
+    const WHAT: &'static str = "repository";
+    const PARTS: &'static [&'static str] = &["name"];
+
     fn named(request: &HttpRequest) -> Result<RepositoryName, ApiRefusal> {
         // A name that none can have is one of nothing.
-        let name = part(request, "name").parse();
+        let name = name::<Self>(request).parse();
         name.map_err(|_| AccountsError::Denied(Reason::Missing).into())
     }
 }
@@ -113,8 +144,18 @@ fn api(request: &HttpRequest) -> Result<&web::Data<Doors>, ApiRefusal> {
     api.ok_or_else(|| RegistryError::Internal("the API was not set up").into())
 }
 
-/// Leave, or why not.
+/// Leave, or why not. What one may not see and what is not there is named by the same words.
 async fn leave<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal> {
+    let leave = ask::<S>(request).await;
+    leave.map_err(|refusal| match refusal {
+        ApiRefusal::Accounts(AccountsError::Denied(Reason::Hidden | Reason::Missing)) => {
+            ApiRefusal::Missing(S::WHAT, name::<S>(request))
+        }
+        other => other,
+    })
+}
+
+async fn ask<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal> {
     let api = api(request)?;
     let caller = api.caller(request).await?;
     let asked = api.registry.ask_leave(&caller, S::named(request)?).await;

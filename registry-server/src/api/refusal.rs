@@ -28,6 +28,8 @@ pub(crate) enum ApiRefusal {
     Csrf,
     NoAccounts,
     NoEndpoint,
+    /// What kind of thing, and the name of none that one may see.
+    Missing(&'static str, String),
     /// The method, and those that there are.
     Method(String, String),
     MediaType,
@@ -124,6 +126,11 @@ impl ApiRefusal {
                 Status::NOT_FOUND,
                 "NOT_FOUND",
                 "no endpoint of this API has this path",
+            ),
+            Self::Missing(what, name) => Line::new(
+                Status::NOT_FOUND,
+                "NOT_FOUND",
+                format!("there is no {what} '{name}', or you may not see it"),
             ),
             Self::Method(method, _) => Line::new(
                 Status::METHOD_NOT_ALLOWED,

@@ -14,8 +14,7 @@ use super::{
 use crate::{
     Catalog, CatalogError,
     audit::{self, Deed, action},
-    dialect::micros,
-    leases::GONE,
+    leases::older_replica,
     sql::{self, Id},
     writer::Write,
 };
@@ -96,11 +95,6 @@ struct Locked {
 /// `principals.kind` of a user.
 pub(super) const USER: i16 = 1;
 
-#[derive(FromQueryResult)]
-struct Old {
-    version: String,
-}
-
 impl Catalog {
     /// Makes the first account, an administrator, who owns every namespace that is there.
     ///
@@ -113,14 +107,6 @@ impl Catalog {
             self.accounts.note_accounts();
         }
         Ok(made)
-    }
-
-    /// The version of a process that serves from the catalog and knows no accounts, if there is one.
-    pub async fn replica_without_accounts(&self) -> Result<Option<String>, CatalogError> {
-        let since = self.now().await? - micros(GONE);
-        let values = [granary_migrations::KNOWS_ACCOUNTS.into(), since.into()];
-        let old: Option<Old> = self.reads.one(OLD, values).await?;
-        Ok(old.map(|old| old.version))
     }
 
     /// Makes a user, and says whether the namespace of its name is its own; `None` if the name is taken. Of a namespace that
@@ -232,20 +218,6 @@ impl Catalog {
         let found: Option<Id> = self.reads.one(query, [handle.into()]).await?;
         Ok(found.map(|found| PrincipalId(found.id)))
     }
-}
-
-/// A process that was heard of lately and does not know a release of the schema.
-const OLD: &str =
-    "SELECT version FROM replicas WHERE release < $1 AND heartbeat_at >= $2 ORDER BY id LIMIT 1";
-
-/// The version of a process that was heard of lately and does not know that release of the schema, if there is one.
-pub(super) async fn older_replica(
-    write: &Write,
-    release: i64,
-) -> Result<Option<String>, CatalogError> {
-    let values = [release.into(), (write.now - micros(GONE)).into()];
-    let old: Option<Old> = sql::one(&write.transaction, OLD, values).await?;
-    Ok(old.map(|old| old.version))
 }
 
 /// Locks the organisations that a user owns: nobody else's part in them changes until the transaction ends.

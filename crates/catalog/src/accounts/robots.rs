@@ -7,13 +7,13 @@ use serde_json::json;
 use super::{
     groups::{ITSELF, ORGANISATION, Outcome, ROBOT, Refusal, USER, end, make, number_of},
     office::{Authority, Decided},
-    principals::older_replica,
     rights::{addresses, role},
     warm::count_up,
 };
 use crate::{
     Catalog, CatalogError,
     audit::{Deed, action},
+    leases::older_replica,
     sql::{self, Id, signed},
     writer::Write,
 };

@@ -1,7 +1,7 @@
 //! Writing rows.
 
 use granary_access::{Origin, Principal, Reason};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::{Asker, Catalog, CatalogError, sql, writer::Write};
 
@@ -71,6 +71,8 @@ pub mod action {
     pub const KEYS_CHANGE: &str = "keys.change";
     /// Rows of this log were removed, after they were exported.
     pub const AUDIT_REMOVE: &str = "audit.remove";
+    /// Something was allowed to be read, as often as `count` in the detail says since it was last said.
+    pub const READ: &str = "access.read";
     /// Something was not allowed.
     pub const DENIED: &str = "access.deny";
 }
@@ -104,6 +106,19 @@ impl Deed {
             ..self
         }
     }
+}
+
+/// How often somebody was let in to read something.
+#[derive(Clone, Debug)]
+pub struct Reads {
+    /// Who.
+    pub principal: Principal,
+    /// From where the first of them came.
+    pub origin: Origin,
+    /// What, such as the name of a repository.
+    pub target: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// Longest target that is kept, in bytes. Names are shorter; what somebody typed may be longer.
@@ -173,6 +188,24 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         self.write(async move |write| insert(write, (&principal, &origin), deed, reason).await)
             .await
+    }
+
+    /// Notes how often somebody was let in to read: a row for each of these, in one transaction (decision 29).
+    pub async fn note_reads(&self, reads: Vec<Reads>) -> Result<(), CatalogError> {
+        self.write(async move |write| {
+            for Reads {
+                principal,
+                origin,
+                target,
+                count,
+            } in &reads
+            {
+                let deed = Deed::new(action::READ, target).with(json!({"count": count}));
+                insert(write, (principal, origin), deed, "").await?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Notes that something was not allowed.

@@ -2,6 +2,7 @@
 
 mod export;
 mod listing;
+mod reads;
 pub(crate) mod sealing;
 pub(crate) mod sql;
 mod tampering;

@@ -14,6 +14,7 @@ import contenders
 ADMINISTRATOR, ADMINISTRATOR_PASSWORD = "admin", "who-measures-administers"
 #: The owner of the repositories `bench/...`.
 USER, PASSWORD = "bench", "what-is-measured-is-mine"
+STRANGER = "stranger"
 #: zot's users differ in what their passwords cost: what `htpasswd -B` takes by itself, and what bcrypt libraries take.
 COSTS = (5, 10)
 TIMEOUT = 60
@@ -46,6 +47,11 @@ class Accounts:
 
     def password(self):
         return basic(USER, PASSWORD)
+
+    def stranger(self):
+        """Somebody who owns nothing and was given nothing."""
+        self._admin("user", "add", STRANGER, "--password-stdin", password=PASSWORD)
+        return basic(STRANGER, PASSWORD)
 
     def token(self):
         return basic(USER, self.api_token)

@@ -5,14 +5,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use actix_web::{
     App, HttpResponse, HttpServer, Responder,
     dev::Server,
-    web::{Data, ServiceConfig, get},
+    web::{Data, ServiceConfig},
 };
 use futures_util::future::BoxFuture;
 
 use crate::{
     config::Listen,
     drain::Drain,
-    edge::set_route,
+    endpoint::{get, resource},
     metrics::{CONTENT_TYPE, Metrics},
 };
 
@@ -57,12 +57,12 @@ pub fn configure(
     metrics: Option<Arc<Metrics>>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
-        app.app_data(health)
-            .route("/health/live", get().to(get_live))
-            .route("/health/ready", get().to(get_ready));
+        app.app_data(health);
+        resource(app, "/health/live", [get(get_live)]);
+        resource(app, "/health/ready", [get(get_ready)]);
         if let Some(metrics) = metrics {
-            app.app_data(Data::from(metrics))
-                .route("/metrics", get().to(get_metrics));
+            app.app_data(Data::from(metrics));
+            resource(app, "/metrics", [get(get_metrics)]);
         }
     }
 }
@@ -77,7 +77,7 @@ pub fn serve_metrics(
     let app = move || {
         App::new()
             .app_data(metrics.clone())
-            .route("/metrics", get().to(get_metrics))
+            .configure(|app| resource(app, "/metrics", [get(get_metrics)]))
     };
     let server = HttpServer::new(app)
         .workers(1)
@@ -89,14 +89,12 @@ pub fn serve_metrics(
 /// Whether the process runs.
 #[utoipa::path(get, path = "/health/live", tag = "operations", responses((status = 200, description = "it runs")))]
 pub(crate) async fn get_live() -> impl Responder {
-    set_route("/health/live");
     HttpResponse::Ok().json(serde_json::json!({"status": "live"}))
 }
 
 /// Whether the process can serve.
 #[utoipa::path(get, path = "/health/ready", tag = "operations", responses((status = 200, description = "it can"), (status = 503, description = "the database does not answer, or it drains")))]
 pub(crate) async fn get_ready(health: Data<Health>) -> impl Responder {
-    set_route("/health/ready");
     let (ready, status) = health.state().await;
     let mut response = if ready {
         HttpResponse::Ok()
@@ -109,7 +107,6 @@ pub(crate) async fn get_ready(health: Data<Health>) -> impl Responder {
 /// What the server counts, as OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, description = "the metrics", content_type = "application/openmetrics-text")))]
 pub(crate) async fn get_metrics(metrics: Data<Metrics>) -> impl Responder {
-    set_route("/metrics");
     match metrics.render() {
         Ok(text) => HttpResponse::Ok().content_type(CONTENT_TYPE).body(text),
         Err(_) => HttpResponse::InternalServerError().finish(),

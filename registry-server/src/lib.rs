@@ -12,6 +12,7 @@ mod connection;
 pub mod control;
 pub mod drain;
 pub mod edge;
+mod endpoint;
 pub mod groups;
 pub mod health;
 pub mod installation;

@@ -19,9 +19,7 @@ mod teams;
 mod users;
 
 use actix_web::{
-    FromRequest, Handler, HttpRequest, HttpResponse, Responder, Route,
-    dev::Service as _,
-    guard,
+    HttpRequest, HttpResponse,
     http::{StatusCode, header::CACHE_CONTROL},
     web,
 };
@@ -36,7 +34,7 @@ use self::{
 };
 use crate::{
     auth::{self, Doors},
-    edge::set_route,
+    endpoint::{Endpoint, at, delete, get, patch, post, put},
 };
 
 /// The operations, for the document.
@@ -119,79 +117,7 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     app.service(scope);
 }
 
-/// A method of a resource, and what answers it.
-struct Endpoint {
-    allow: &'static str,
-    route: Route,
-}
-
-/// GET, and HEAD beside it.
-fn get<F, Args>(handler: F) -> Endpoint
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    let either = guard::Any(guard::Get()).or(guard::Head());
-    Endpoint {
-        allow: "GET, HEAD",
-        route: web::route().guard(either).to(handler),
-    }
-}
-
-/// A function for each of the other methods, of its name.
-macro_rules! methods {
-    ($($name:ident as $method:literal)*) => {$(
-        fn $name<F, Args>(handler: F) -> Endpoint
-        where
-            F: Handler<Args>,
-            Args: FromRequest + 'static,
-            F::Output: Responder + 'static,
-        {
-            Endpoint {
-                allow: $method,
-                route: web::$name().to(handler),
-            }
-        }
-    )*};
-}
-
-methods! {
-    post as "POST"
-    put as "PUT"
-    patch as "PATCH"
-    delete as "DELETE"
-}
-
-/// Adds a resource below `/api/v1`: `route` is what metrics and logs call it, and its path unless `path` says more.
-fn at<const N: usize>(
-    scope: &mut web::ServiceConfig,
-    (route, path): (&'static str, &str),
-    endpoints: [Endpoint; N],
-) {
-    let allow = endpoints
-        .each_ref()
-        .map(|endpoint| endpoint.allow)
-        .join(", ");
-    let mut resource = web::resource(path);
-    for endpoint in endpoints {
-        resource = resource.route(endpoint.route);
-    }
-    let no_method = move |request: HttpRequest| {
-        let method = request.method().as_str().chars().take(40).collect();
-        let refusal = ApiRefusal::Method(method, allow.clone());
-        async { Err::<HttpResponse, _>(refusal) }
-    };
-    let resource = resource
-        .default_service(web::to(no_method))
-        .wrap_fn(move |request, service| {
-            set_route(route);
-            service.call(request)
-        });
-    scope.service(resource);
-}
-
-/// A resource whose route is its path.
+/// Adds a resource, whose name in metrics and logs is its path.
 fn resource<const N: usize>(
     scope: &mut web::ServiceConfig,
     route: &'static str,

@@ -19,7 +19,11 @@ use super::{
     Doors,
     cookie::{self, LOGIN, SESSION},
 };
-use crate::{edge::set_route, limits::Limited, v2::query::Query};
+use crate::{
+    endpoint::{get, resource},
+    limits::Limited,
+    v2::query::Query,
+};
 
 /// Why a browser is not logged in: a text for whoever sits before it.
 #[derive(Debug)]
@@ -31,8 +35,8 @@ struct Refused {
 
 /// Adds the log-ins, which find [`Doors`] in the application's data.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
-    app.route("/auth/login/{provider}", web::get().to(get_login))
-        .route("/auth/callback/{provider}", web::get().to(get_callback));
+    resource(app, "/auth/login/{provider}", [get(get_login)]);
+    resource(app, "/auth/callback/{provider}", [get(get_callback)]);
 }
 
 /// Sends a browser to an identity provider.
@@ -53,7 +57,6 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     )
 )]
 pub(crate) async fn get_login(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
-    set_route("/auth/login/{provider}");
     begin(&request, &doors)
         .await
         .unwrap_or_else(Refused::answer)
@@ -80,7 +83,6 @@ pub(crate) async fn get_login(request: HttpRequest, doors: web::Data<Doors>) -> 
     )
 )]
 pub(crate) async fn get_callback(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
-    set_route("/auth/callback/{provider}");
     let mut answer = finish(&request, &doors)
         .await
         .unwrap_or_else(Refused::answer);

@@ -22,7 +22,7 @@ use crate::{
         ApiRefusal, no_content, ok, permitted,
         schema::{BodyRefusals, Done, Refusals},
     },
-    edge::set_route,
+    endpoint::{get, post, resource},
 };
 
 /// What shows that a request comes from a page of this service.
@@ -56,10 +56,9 @@ pub(crate) struct SessionReport {
 
 /// Adds the sessions, which find [`Doors`] in the application's data.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
-    app.route("/auth/session", web::get().to(get_session))
-        .route("/auth/session", web::post().to(post_session))
-        .route("/auth/logout", web::post().to(post_logout))
-        .route("/auth/providers", web::get().to(get_providers));
+    resource(app, "/auth/session", [get(get_session), post(post_session)]);
+    resource(app, "/auth/logout", [post(post_logout)]);
+    resource(app, "/auth/providers", [get(get_providers)]);
 }
 
 /// Says who is logged in, and what `X-CSRF-Token` has to be.
@@ -70,7 +69,6 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     responses((status = 200, description = "the session of this browser", body = Done<SessionReport>), Refusals)
 )]
 pub(crate) async fn get_session(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
-    set_route("/auth/session");
     answer(show(&request, &doors).await)
 }
 
@@ -100,7 +98,6 @@ pub(crate) async fn post_session(
     payload: web::Payload,
     doors: web::Data<Doors>,
 ) -> HttpResponse {
-    set_route("/auth/session");
     answer(enter(&request, payload, &doors).await)
 }
 
@@ -131,7 +128,6 @@ async fn enter(
     responses((status = 204, description = "the session has ended"), Refusals)
 )]
 pub(crate) async fn post_logout(request: HttpRequest, doors: web::Data<Doors>) -> HttpResponse {
-    set_route("/auth/logout");
     answer(leave(&request, &doors).await)
 }
 
@@ -157,7 +153,6 @@ pub(crate) async fn get_providers(
     request: HttpRequest,
     doors: web::Data<Doors>,
 ) -> Result<HttpResponse, ApiRefusal> {
-    set_route("/auth/providers");
     doors
         .limits
         .address(|| doors.place.client(&request))

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 
 use super::{Doors, shown};
 use crate::{
-    edge::set_route,
+    endpoint::{get, post, resource},
     limits::Limited,
     v2::{
         body::{Body, content_length},
@@ -92,9 +92,8 @@ struct Refused {
 
 /// Adds the token service, which finds [`Doors`] in the application's data.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
-    app.route("/auth/token", web::get().to(get_token))
-        .route("/auth/token", web::post().to(post_token))
-        .route("/.well-known/jwks.json", web::get().to(get_keys));
+    resource(app, "/auth/token", [get(get_token), post(post_token)]);
+    resource(app, "/.well-known/jwks.json", [get(get_keys)]);
 }
 
 /// Issues a token for as much of the scopes as is allowed; to nobody in particular for what is public.
@@ -117,7 +116,6 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     )
 )]
 pub(crate) async fn get_token(request: HttpRequest, service: web::Data<Doors>) -> HttpResponse {
-    set_route("/auth/token");
     let query = Query::parse(request.query_string());
     let issue = async {
         service.admit(&request).await?;
@@ -163,7 +161,6 @@ pub(crate) async fn post_token(
     payload: web::Payload,
     service: web::Data<Doors>,
 ) -> HttpResponse {
-    set_route("/auth/token");
     let issue = async {
         let mut body = Body::new(payload);
         if let Err(limited) = service.admit(&request).await {
@@ -233,7 +230,6 @@ pub(crate) async fn post_token(
     )
 )]
 pub(crate) async fn get_keys(request: HttpRequest, service: web::Data<Doors>) -> HttpResponse {
-    set_route("/.well-known/jwks.json");
     if let Err(limited) = service.admit(&request).await {
         return Refused::from(limited).answer();
     }

@@ -2,6 +2,7 @@
 """Measures what it costs Granary to know who asks, beside zot with passwords, and writes the section "Access"."""
 
 import on_accounts
+import on_audit
 import on_decision
 import on_timing
 import sections
@@ -21,6 +22,7 @@ STEPS = (
     Step("sqlite", None, on_accounts.embedded, on_accounts.describe, "The embedded catalog, beside zot"),
     Step("postgres", "postgres", on_accounts.postgres, on_accounts.describe, "PostgreSQL"),
     Step("decision", None, on_decision.measure, on_decision.describe, "The decision, in 1,000 teams and with 10,000 grants"),
+    Step("audit", "postgres", on_audit.measure, on_audit.describe, "The audit log with many rows, on PostgreSQL"),
     Step("timing", None, on_timing.measure, on_timing.describe, "What the time of an answer tells"),
 )
 

@@ -48,6 +48,9 @@ class Accounts:
     def password(self):
         return basic(USER, PASSWORD)
 
+    def administrator(self):
+        return basic(ADMINISTRATOR, ADMINISTRATOR_PASSWORD)
+
     def stranger(self):
         """Somebody who owns nothing and was given nothing."""
         self._admin("user", "add", STRANGER, "--password-stdin", password=PASSWORD)

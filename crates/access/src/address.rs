@@ -26,7 +26,22 @@ pub struct AddressBlock {
     prefix: u8,
 }
 
+/// Bits in front of an IPv4 address that is mapped into IPv6 (`::ffff:10.0.0.1`).
+const MAPPED: u8 = 96;
+
 impl AddressBlock {
+    /// The block of all addresses whose first `prefix` bits are those of `address`. One of IPv4 addresses mapped into
+    /// IPv6 is that of the IPv4 addresses, which [`Self::contains`] asks about.
+    fn of(address: IpAddr, prefix: u8) -> Self {
+        match (address.to_canonical(), prefix.checked_sub(MAPPED)) {
+            (IpAddr::V4(mapped), Some(prefix)) if address.is_ipv6() => Self {
+                address: IpAddr::V4(mapped),
+                prefix,
+            },
+            _ => Self { address, prefix },
+        }
+    }
+
     /// Whether `ip` lies in this block; an IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {
@@ -62,7 +77,7 @@ impl FromStr for AddressBlock {
         if prefix > bits {
             return Err(AddressError::Prefix(shown(), bits));
         }
-        Ok(Self { address, prefix })
+        Ok(Self::of(address, prefix))
     }
 }
 
@@ -131,6 +146,15 @@ mod tests {
             all.contains("203.0.113.9".parse().unwrap())
                 && !all.contains("2001:db8::1".parse().unwrap())
         );
+        for (mapped, plain) in [
+            ("::ffff:10.1.2.3", "10.1.2.3"),
+            ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            let mapped: AddressBlock = mapped.parse().unwrap();
+            assert_eq!(mapped, plain.parse().unwrap());
+            assert!(mapped.contains("10.1.2.3".parse().unwrap()), "{mapped}");
+        }
         for text in ["10.0.0.0/33", "proxy.example.org", "10.0.0/8", ""] {
             assert!(text.parse::<AddressBlock>().is_err(), "{text}");
         }

@@ -34,7 +34,10 @@ impl FromStr for Scope {
         };
         let verb = |name: &str| {
             let found = Verb::ALL.into_iter().find(|verb| verb.name() == name);
-            found.ok_or_else(|| ScopeError::Verb(name.chars().take(40).collect()))
+            found.ok_or_else(|| {
+                let name = name.chars().take(40);
+                ScopeError::Verb(name.flat_map(char::escape_debug).collect())
+            })
         };
         let tags = match parts.next() {
             None => TagPatterns::all(),
@@ -163,5 +166,21 @@ impl TokenAccess {
             .iter()
             .filter(|(name, _)| Some(name) == repository)
             .fold(Verbs::NONE, |verbs, (_, words)| verbs.and(words.verbs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_verb_may_stand_on_a_terminal() {
+        let refused = "read,\u{1b}[31mwrite\r\n:acme/**".parse::<Scope>();
+        let shown = refused.unwrap_err().to_string();
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert!(shown.starts_with("'\\u{1b}[31mwrite\\r\\n'"), "{shown}");
+        let long = format!("{}:acme/**", "\u{1b}".repeat(1_000));
+        let shown = long.parse::<Scope>().unwrap_err().to_string();
+        assert!(shown.len() < 500, "{shown}");
     }
 }

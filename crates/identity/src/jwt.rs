@@ -214,11 +214,13 @@ impl KeyRing {
     }
 }
 
-/// What a part of a token holds, of at most `most` bytes.
+/// What a part of a token holds, of at most `most` bytes. It is an object: a list of the same values in their order would
+/// be read as one too.
 fn json<T: DeserializeOwned>(part: &str, most: usize) -> Option<T> {
     let bytes = URL_SAFE_NO_PAD.decode(part).ok()?;
-    match bytes.len() > most {
-        true => None,
-        false => serde_json::from_slice(&bytes).ok(),
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    match is_object && bytes.len() <= most {
+        true => serde_json::from_slice(&bytes).ok(),
+        false => None,
     }
 }

@@ -274,6 +274,7 @@ fn a_header_is_one_of_ours() {
         format!(r#"{{"typ":"at+jwt","alg":"EdDSA","kid":"{kid}"}}"#),
         format!(r#"{{"typ":"JWT","alg":"EdDSA","kid":["{kid}"]}}"#),
         format!(r#"{{"typ":"JWT","alg":["EdDSA"],"kid":"{kid}"}}"#),
+        format!(r#"["JWT","EdDSA","{kid}"]"#),
         format!(r#"{{"typ":"JWT","alg":"none","alg":"EdDSA","kid":"{kid}"}}"#),
         format!(r#"{{"typ":"JWT","alg":"EdDSA","kid":"x","kid":"{kid}"}}"#),
         format!("{good}{}", " ".repeat(512)),
@@ -402,6 +403,22 @@ fn claims_are_those_of_ours() {
     assert_eq!(world.signed_after(|_| ()), Ok(claims()));
     let more = world.signed_after(|payload| payload["admin"] = json!({"is": true}));
     assert_eq!(more, Ok(claims()));
+    // The values alone, in the order of the claims.
+    let list = json!([
+        ISSUER,
+        "alice",
+        AUDIENCE,
+        NOW + 300,
+        NOW - 10,
+        NOW,
+        "jti",
+        [],
+        null,
+        null,
+        null
+    ]);
+    let listed = forge(&world.key, &world.header().to_string(), &list.to_string());
+    assert_eq!(world.verify(&listed), Err(TokenRefused::Claims));
     for claim in ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"] {
         let refused = world.signed_after(|payload| {
             payload.as_object_mut().unwrap().remove(claim);

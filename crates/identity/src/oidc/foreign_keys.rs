@@ -109,6 +109,10 @@ impl ForeignKeys {
         if bytes.len() > MOST_DOCUMENT {
             return Err(KeysRefused::TooLong);
         }
+        // A list of an object's values in their order would be read as the object.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(KeysRefused::Malformed("it is no object".to_owned()));
+        }
         let set: Set = serde_json::from_slice(bytes)
             .map_err(|error| KeysRefused::Malformed(told(&error.to_string())))?;
         if set.keys.len() > MOST_KEYS {
@@ -158,7 +162,7 @@ impl ForeignKey {
 
 /// The key of a JWK, if signatures can be verified with it. One whose private half is published is nobody's.
 fn usable(jwk: Value) -> Option<ForeignKey> {
-    if PRIVATE.iter().any(|member| jwk.get(member).is_some()) {
+    if !jwk.is_object() || PRIVATE.iter().any(|member| jwk.get(member).is_some()) {
         return None;
     }
     let jwk: Jwk = serde_json::from_value(jwk).ok()?;
@@ -283,6 +287,18 @@ mod tests {
         for bad in [
             json!(null),
             json!({}),
+            json!([
+                "OKP",
+                "e",
+                null,
+                null,
+                null,
+                "Ed25519",
+                null,
+                null,
+                ed()["x"],
+                null
+            ]),
             json!({"kty": "oct", "k": "c2VjcmV0"}),
             json!({"kty": "future"}),
             rsa(1024),
@@ -328,7 +344,9 @@ mod tests {
         let huge = " ".repeat(MOST_DOCUMENT + 1);
         let refused = ForeignKeys::parse(huge.as_bytes()).unwrap_err();
         assert_eq!(refused, KeysRefused::TooLong);
-        for bad in ["", "[]", "{}", "{\"keys\": {}}", &"[".repeat(10_000)] {
+        let list = json!([[ed()]]).to_string();
+        let deep = "[".repeat(10_000);
+        for bad in ["", "[]", "{}", "{\"keys\": {}}", &list, &deep] {
             let refused = ForeignKeys::parse(bad.as_bytes()).unwrap_err();
             assert!(matches!(refused, KeysRefused::Malformed(_)), "{bad}");
         }

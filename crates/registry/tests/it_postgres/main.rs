@@ -1,7 +1,7 @@
 //! The same promises on a real PostgreSQL, and those that only several processes can break.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../it/accounts.rs"]
+#[path = "../it/accounts/mod.rs"]
 mod accounts;
 #[path = "../it/audit/mod.rs"]
 mod audit;

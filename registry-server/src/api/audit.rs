@@ -174,7 +174,7 @@ pub(crate) async fn get_audit_export(
     let limit = checked_limit(query.limit)?;
     let place = match (&query.after, query.whole, query.from, query.through) {
         (Some(after), ..) => Some(Place::read(after)?),
-        (None, Some(true), None, None) => Some(leave.audit_whole().await?).map(beginning),
+        (None, Some(true), None, None) => Some(beginning(leave.audit_whole().await?)),
         (None, Some(true), ..) => {
             let problem = "the whole log has no first and no last month: leave out from and through, or whole";
             return Err(ApiRefusal::Invalid(problem.to_owned()));

@@ -93,6 +93,7 @@ for name in "$@"; do
       expect_answer "$name" "GET /v2/[{]name[}]/manifests/[{]reference[}] 200"
       expect_answer "$name" "DELETE /v2/[{]name[}]/manifests/[{]reference[}] 202"
       expect_answer "$name" "GET /api/v1/orgs/[{]org[}] 200"
+      expect_answer "$name" "GET /api/v1/audit/export 200"
       expect_answer "$name" "POST /api/v1/tokens 201"
       expect_eq "whether the administrator is still let in" 200 "$(api_status /v2/ --user "alice:$ALICE_PASSWORD")"
       ;;

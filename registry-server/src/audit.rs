@@ -1,6 +1,7 @@
-//! `granary admin audit` commands.
+//! `granary admin audit` commands, and what `granary audit` shares with them.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::Path,
@@ -9,13 +10,14 @@ use std::{
 
 use anyhow::Context;
 use granary_registry::{
-    AuditCommand, AuditCursor, AuditPage, AuditQuery, AuditRange, Maintenance, Progress,
+    AuditCommand, AuditCursor, AuditPage, AuditQuery, AuditRange, LastRow, Maintenance, Progress,
     check_exported,
 };
 use serde_json::{Value, json};
 
 use crate::{
     cli::{AuditCommand as Command, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since},
+    client::plain,
     config::Config,
     control,
     installation::{DataLock, Installation},
@@ -31,19 +33,45 @@ pub fn audit(command: &Command) -> anyhow::Result<()> {
     }
 }
 
-/// Fails if something is wrong with the log, so that scripts notice.
 fn verify(args: &AuditVerifyArgs) -> anyhow::Result<()> {
+    let last = args.last.clone();
     let report = match (&args.file, &args.keys) {
-        (Some(file), Some(keys)) => verify_file(file, keys, args)?,
-        _ => {
-            let last = args.last.clone();
-            run(
-                &args.config.load()?,
-                Maintenance::Audit(AuditCommand::Verify { last }),
-            )?
-        }
+        (Some(file), Some(keys)) => verify_file(file, &keys_of(keys)?, last)?,
+        _ => run(
+            &args.config.load()?,
+            Maintenance::Audit(AuditCommand::Verify { last }),
+        )?,
     };
-    print(&report, args.json, &verified(&report))?;
+    tell_verified(&report, args.json)
+}
+
+/// The keys that somebody kept: the set itself, or the whole report that it stands in.
+pub(crate) fn keys_of(path: &Path) -> anyhow::Result<Value> {
+    let unreadable = || format!("{} cannot be read", path.display());
+    let set = std::fs::read_to_string(path).with_context(unreadable)?;
+    let mut set: Value = serde_json::from_str(&set).with_context(unreadable)?;
+    Ok(match set["keys"].is_object() {
+        true => set["keys"].take(),
+        false => set,
+    })
+}
+
+/// Verifies an export.
+pub(crate) fn verify_file(
+    file: &Path,
+    keys: &Value,
+    last: Option<LastRow>,
+) -> anyhow::Result<Value> {
+    let unreadable = || format!("{} cannot be read", file.display());
+    let lines = BufReader::new(File::open(file).with_context(unreadable)?).lines();
+    let checked = check_exported(lines, keys, last)
+        .with_context(|| format!("{} cannot be verified", file.display()))?;
+    Ok(json!(checked))
+}
+
+/// Prints what a verification came to. Fails if something is wrong with the log, so that scripts notice.
+pub(crate) fn tell_verified(report: &Value, json: bool) -> anyhow::Result<()> {
+    print(report, json, &verified(report))?;
     let found = report["found"].as_u64().unwrap_or(u64::MAX);
     anyhow::ensure!(
         found == 0,
@@ -52,25 +80,11 @@ fn verify(args: &AuditVerifyArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn verify_file(file: &Path, keys: &Path, args: &AuditVerifyArgs) -> anyhow::Result<Value> {
-    let unreadable = |path: &Path| format!("{} cannot be read", path.display());
-    let set = std::fs::read_to_string(keys).with_context(|| unreadable(keys))?;
-    let set: Value = serde_json::from_str(&set).with_context(|| unreadable(keys))?;
-    // Either the set itself, or the whole report that it stands in.
-    let set = match set["keys"].is_object() {
-        true => &set["keys"],
-        false => &set,
-    };
-    let lines = BufReader::new(File::open(file).with_context(|| unreadable(file))?).lines();
-    let checked = check_exported(lines, set, args.last.clone())
-        .with_context(|| format!("{} cannot be verified", file.display()))?;
-    Ok(json!(checked))
-}
-
 fn verified(report: &Value) -> String {
     let mut text = String::new();
     for finding in report["findings"].as_array().into_iter().flatten() {
-        let (fault, problem) = (word(finding, "fault"), word(finding, "problem"));
+        // The names of keys in it may come from a server, or from whoever altered the log.
+        let (fault, problem) = (word(finding, "fault"), plain(word(finding, "problem")));
         text.push_str(&format!("{fault}: {problem}\n"));
     }
     let number = |field: &str| report[field].as_i64().unwrap_or_default();
@@ -89,7 +103,7 @@ fn verified(report: &Value) -> String {
     for kid in report["unproven"].as_array().into_iter().flatten() {
         text.push_str(&format!(
             "the key {} signed, which auth.key_file does not open: compare it with the one you noted\n",
-            kid.as_str().unwrap_or_default()
+            plain(kid.as_str().unwrap_or_default())
         ));
     }
     if report["was_compared"] == false {
@@ -104,6 +118,9 @@ fn verified(report: &Value) -> String {
     text
 }
 
+/// What an export of no rows says.
+pub(crate) const NO_ROWS: &str = "there are no such rows in the audit log: nothing was written\n";
+
 fn export(args: &AuditExportArgs) -> anyhow::Result<()> {
     let config = args.config.load()?;
     let mut said = String::new();
@@ -114,30 +131,13 @@ fn export(args: &AuditExportArgs) -> anyhow::Result<()> {
         let range = place.ask(range, progress).await?["range"].take();
         let range: Option<AuditRange> = serde_json::from_value(range)?;
         let Some(range) = range else {
-            said = "there are no such rows in the audit log: nothing was written\n".to_owned();
+            said = NO_ROWS.to_owned();
             return Ok(());
         };
-        progress.tell(Some("writing the audit log out"), 0);
-        match &args.to {
-            None => {
-                let mut out = BufWriter::new(io::stdout());
-                write_out(&place, &range, &mut out, progress).await?;
-            }
-            Some(path) => {
-                let problem = || format!("{} cannot be written", path.display());
-                let file = new_file(path).with_context(problem)?;
-                let mut out = BufWriter::new(file);
-                write_out(&place, &range, &mut out, progress)
-                    .await
-                    .with_context(problem)?;
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error);
-                // What is removed next must not be lost with the power.
-                file.and_then(|file| file.sync_all())
-                    .with_context(problem)?;
-                sync_folder_of(path).with_context(problem)?;
-                said = format!("written to {}\n", path.display());
-            }
-        }
+        progress.tell(Some(WRITING), 0);
+        let mut out = Destination::open(args.to.as_deref())?;
+        let written = write_out(&place, &range, &mut out, progress).await;
+        said = out.close(written)?;
         if args.delete {
             let exported = range.last_row;
             let remove = AuditCommand::Remove { through, exported };
@@ -149,6 +149,67 @@ fn export(args: &AuditExportArgs) -> anyhow::Result<()> {
     // Standard output may be the export.
     io::stderr().write_all(said.as_bytes())?;
     Ok(())
+}
+
+/// What an export shows while it is written.
+pub(crate) const WRITING: &str = "writing the audit log out";
+
+/// Where an export goes: a file that was not there before, or standard output.
+pub(crate) struct Destination<'p> {
+    out: BufWriter<Box<dyn Write>>,
+    file: Option<(&'p Path, File)>,
+}
+
+impl<'p> Destination<'p> {
+    pub(crate) fn open(path: Option<&'p Path>) -> anyhow::Result<Self> {
+        let (out, file): (Box<dyn Write>, _) = match path {
+            None => (Box::new(io::stdout()), None),
+            Some(path) => {
+                let problem = || unwritable(path);
+                let file = new_file(path).with_context(problem)?;
+                let same = file.try_clone().with_context(problem)?;
+                (Box::new(file), Some((path, same)))
+            }
+        };
+        let out = BufWriter::new(out);
+        Ok(Self { out, file })
+    }
+
+    /// Adds a line.
+    pub(crate) fn line(&mut self, line: impl Display) -> anyhow::Result<()> {
+        let written = writeln!(self.out, "{line}");
+        written.with_context(|| self.unwritable())
+    }
+
+    /// Makes what was written last, and says where it is; or removes it if not all was `written`.
+    pub(crate) fn close(mut self, written: anyhow::Result<()>) -> anyhow::Result<String> {
+        let done = written.and_then(|()| {
+            self.out.flush().with_context(|| self.unwritable())?;
+            let Some((path, file)) = &self.file else {
+                return Ok(String::new());
+            };
+            // What is removed next must not be lost with the power.
+            let synced = file.sync_all().and_then(|()| sync_folder_of(path));
+            synced.with_context(|| self.unwritable())?;
+            Ok(format!("written to {}\n", path.display()))
+        });
+        if let (Err(_), Some((path, _))) = (&done, &self.file) {
+            // A part of a log would look like a whole one. Should it stay, the error says that there is no export.
+            let _ = std::fs::remove_file(path);
+        }
+        done
+    }
+
+    fn unwritable(&self) -> String {
+        match &self.file {
+            Some((path, _)) => unwritable(path),
+            None => "standard output cannot be written".to_owned(),
+        }
+    }
+}
+
+fn unwritable(path: &Path) -> String {
+    format!("{} cannot be written", path.display())
 }
 
 /// Who may read who did what from where: the one who asked for it.
@@ -172,7 +233,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 async fn write_out(
     place: &Place<'_>,
     range: &AuditRange,
-    out: &mut impl Write,
+    out: &mut Destination<'_>,
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let mut next: Option<AuditCursor> = Some(range.cursor());
@@ -181,12 +242,12 @@ async fn write_out(
         let page = place.ask(AuditCommand::Page { range, after }, progress);
         let page: AuditPage = serde_json::from_value(page.await?)?;
         for line in &page.lines {
-            writeln!(out, "{line}")?;
+            out.line(line)?;
         }
         progress.tell(None, page.lines.len() as u64);
         next = page.next;
     }
-    Ok(out.flush()?)
+    Ok(())
 }
 
 /// Where the log is: in the server that holds the data folder, or here. Several questions go to the same.

@@ -139,21 +139,25 @@ pub(crate) fn with_progress<T>(
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let bar = bar();
-    let progress = {
-        let bar = bar.clone();
-        Progress::new(move |stage, by| {
-            if let Some(stage) = stage {
-                bar.set_message(stage.to_owned());
-            }
-            bar.inc(by);
-        })
-    };
+    let (progress, bar) = shown_progress();
     let report = runtime.block_on(work(&progress));
     bar.finish_and_clear();
     // The work is done; nothing that is left may keep the command from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
     report
+}
+
+/// Progress, and the bar that shows it on a terminal until it is finished.
+pub(crate) fn shown_progress() -> (Progress, ProgressBar) {
+    let bar = bar();
+    let shown = bar.clone();
+    let progress = Progress::new(move |stage, by| {
+        if let Some(stage) = stage {
+            shown.set_message(stage.to_owned());
+        }
+        shown.inc(by);
+    });
+    (progress, bar)
 }
 
 fn bar() -> ProgressBar {

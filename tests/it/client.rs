@@ -3,6 +3,7 @@
 mod keeping;
 mod strangers;
 mod stub;
+mod trail;
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 

@@ -240,6 +240,8 @@ pub(crate) const OFFICES: &[Row] = &[
         404,
     ),
     row("GET /api/v1/audit", Installation, none, 200),
+    row("GET /api/v1/audit/export", Installation, none, 200),
+    row("GET /api/v1/audit/keys", Installation, none, 200),
     row("DELETE /api/v1/repositories/{name}", Theirs, none, 204),
 ];
 

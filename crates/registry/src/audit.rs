@@ -32,7 +32,7 @@ pub use check::{AuditCheck, AuditFault, AuditFinding, Checked, LastRow, LastRowE
 pub use export::{
     AuditCursor, AuditLineError, AuditPage, AuditRange, AuditRemoval, check_exported,
 };
-pub use verify::VerifyReport;
+pub use verify::{AuditKeys, VerifyReport};
 
 /// What this process keeps of the log.
 pub(crate) struct Audit {
@@ -153,7 +153,7 @@ impl Registry {
                 range: self.audit_range(from, through).await?,
             },
             AuditCommand::Page { range, after } => {
-                AuditReport::Page(self.export_audit_page(&range, after).await?)
+                AuditReport::Page(self.export_audit_page(&range, after, verify::PAGE).await?)
             }
             AuditCommand::Remove { through, exported } => {
                 AuditReport::Removed(self.remove_audit(through, exported, progress).await?)
@@ -266,5 +266,34 @@ impl Leave<Installation> {
         let next = rows.last().filter(|_| is_full);
         let next = next.map(|row| (row.at, row.seq));
         Ok((rows.into_iter().map(AuditEvent::from).collect(), next))
+    }
+
+    /// What an export of these months holds; nothing if there are no such rows.
+    pub async fn audit_range(
+        &self,
+        from: Option<Month>,
+        through: Option<Month>,
+    ) -> Result<Option<AuditRange>, AccountsError> {
+        Ok(self.registry.audit_range(from, through).await?)
+    }
+
+    /// The same of all that there ever was, to be verified.
+    pub async fn audit_whole(&self) -> Result<AuditRange, AccountsError> {
+        Ok(self.registry.audit_whole().await?)
+    }
+
+    /// Up to `most` rows and checkpoints of an export.
+    pub async fn audit_page(
+        &self,
+        range: &AuditRange,
+        after: AuditCursor,
+        most: u64,
+    ) -> Result<AuditPage, AccountsError> {
+        Ok(self.registry.export_audit_page(range, after, most).await?)
+    }
+
+    /// The keys that an export is verified with.
+    pub async fn audit_keys(&self) -> Result<AuditKeys, AccountsError> {
+        Ok(self.registry.audit_keys().await?)
     }
 }

@@ -43,9 +43,9 @@ pub use accounts::{
     network,
 };
 pub use audit::{
-    AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditLineError,
-    AuditPage, AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow, LastRowError,
-    VerifyReport, check_exported,
+    AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditKeys,
+    AuditLineError, AuditPage, AuditQuery, AuditRange, AuditRemoval, AuditReport, Checked, LastRow,
+    LastRowError, VerifyReport, check_exported,
 };
 pub use backup::{BackupNote, BackupReport, restore};
 pub use blobs::BlobBody;

@@ -92,6 +92,8 @@ use crate::{
     providers::delete_mapping,
     repositories::delete_repository,
     audit::get_audit,
+    audit::get_audit_export,
+    audit::get_audit_keys,
 ))]
 pub(crate) struct Document;
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use granary_access::Scope;
+use granary_registry::{LastRow, Month};
 
 use super::{CreateByArg, VisibilityArg};
 
@@ -387,23 +388,60 @@ pub struct NamespaceArgs {
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// List what happened, newest first.
-    List {
-        /// What this user did.
-        #[arg(long, value_name = "NAME")]
-        actor: Option<String>,
-        /// What is about this, such as a repository.
-        #[arg(long, value_name = "TARGET")]
-        target: Option<String>,
-        /// What is of this kind, such as token.create.
-        #[arg(long, value_name = "ACTION")]
-        action: Option<String>,
-        /// Those behind this one, as 'next' of an earlier list says.
-        #[arg(long, value_name = "NUMBER")]
-        after: Option<String>,
-        /// Most lines, up to 10000.
-        #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
-        limit: u16,
-    },
+    List(AuditListArgs),
+    /// Compare the whole audit log with its chain and its signed checkpoints, here. Ends with 1 if anything is wrong.
+    Verify(AuditVerifyArgs),
+    /// Write the audit log out as lines of JSON.
+    Export(AuditExportArgs),
+}
+
+/// `granary audit list`
+#[derive(Debug, Args)]
+pub struct AuditListArgs {
+    /// What this user did.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+    /// What is about this, such as a repository.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// What is of this kind, such as token.create.
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
+    /// Those behind this one, as 'next' of an earlier list says.
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<String>,
+    /// Most lines, up to 10000.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub limit: u16,
+}
+
+/// `granary audit verify`
+#[derive(Debug, Args)]
+pub struct AuditVerifyArgs {
+    /// A row that an earlier verification printed and that you kept elsewhere: finds out whether rows behind the last
+    /// checkpoint were removed together with it.
+    #[arg(long, value_name = "NUMBER:CHAIN")]
+    pub last: Option<LastRow>,
+    /// Verify an export instead of the log; no server is asked.
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    pub file: Option<PathBuf>,
+    /// The keys that may have signed, kept from the JSON of an earlier verification [default: those that the server names].
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
+}
+
+/// `granary audit export`
+#[derive(Debug, Args)]
+pub struct AuditExportArgs {
+    /// The file, which must not be there yet; standard output if it is not named.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// The first month.
+    #[arg(long, value_name = "YYYY-MM")]
+    pub from: Option<Month>,
+    /// The last month.
+    #[arg(long, value_name = "YYYY-MM")]
+    pub through: Option<Month>,
 }
 
 #[cfg(test)]

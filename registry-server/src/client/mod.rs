@@ -21,6 +21,7 @@ use granary_identity::Secret;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+pub(crate) use self::table::plain;
 use self::{
     http::{AskError, Http, Question, Said, Shown, next},
     server_url::ServerUrl,
@@ -58,7 +59,7 @@ pub fn run(command: &ClientCommand) -> anyhow::Result<()> {
             ClientCommand::Robot(at) => tenancy::robot(&open(&at.server)?, &at.command).await,
             ClientCommand::Grant(at) => rights::grant(&open(&at.server)?, &at.command).await,
             ClientCommand::Namespace(args) => rights::namespace(&open(&args.server)?, args).await,
-            ClientCommand::Audit(at) => audit::audit(&open(&at.server)?, &at.command).await,
+            ClientCommand::Audit(at) => audit::audit(|| open(&at.server), at).await,
         }
     })
 }

@@ -109,7 +109,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// A text in which what is no visible character is written out: others choose names, and terminals obey.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let is_odd = |character: char| {
         character.is_control()
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -9,14 +9,14 @@
 use std::{collections::HashMap, io};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use granary_catalog::{AuditCheckpoint, AuditRow, Month};
+use granary_catalog::{AuditCheckpoint, AuditRow, AuditState, Month};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     chain::{genesis, hex, unhex},
     check::{AuditCheck, Checked, LastRow},
-    verify::Entry,
+    verify::{Entry, PAGE},
 };
 use crate::{Progress, Registry, RegistryError};
 
@@ -39,6 +39,14 @@ impl AuditCursor {
             checkpoint: 0,
         }
     }
+
+    /// Goes on to behind `entry`.
+    pub(super) fn pass(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Row(row) => (self.seq, self.at) = (row.seq, row.at),
+            Entry::Checkpoint(checkpoint) => self.checkpoint = checkpoint.number,
+        }
+    }
 }
 
 /// Rows that are exported: whole checkpoints as far as there are any, so that they can be verified alone.
@@ -57,6 +65,10 @@ pub struct AuditRange {
 impl AuditRange {
     /// Where the first page begins.
     pub fn cursor(&self) -> AuditCursor {
+        if self.start.seq == 0 {
+            // A row that is none of the log may have any number.
+            return AuditCursor::beginning();
+        }
         AuditCursor {
             seq: self.start.seq,
             at: i64::MAX,
@@ -73,6 +85,9 @@ pub struct AuditPage {
     /// Where the next page begins; nothing at the end.
     pub next: Option<AuditCursor>,
 }
+
+/// Most bytes of a page's lines but the last, so that it fits into an answer that clients take.
+const PAGE_BYTES: usize = 512 * 1024;
 
 /// What a removal came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -142,13 +157,37 @@ impl Registry {
         }))
     }
 
-    /// A page of what an export holds.
+    /// All that there ever was, as [`Self::verify_audit`] walks along it: of rows that were removed there are the checkpoints,
+    /// which say so. So nothing that is missing at either end goes unnoticed.
+    pub async fn audit_whole(&self) -> Result<AuditRange, RegistryError> {
+        self.seal_audit_now().await?;
+        let state = self.parts.catalog.audit_state().await?;
+        Ok(self.whole(&state))
+    }
+
+    pub(super) fn whole(&self, state: &AuditState) -> AuditRange {
+        let last = state.checkpoint.as_ref();
+        let covered = last.map_or(0, |last| last.last_seq);
+        AuditRange {
+            start: LastRow {
+                seq: 0,
+                chain: genesis(&self.parts.audit.installation),
+            },
+            checkpoint: 0,
+            last_row: state.last_seq.max(covered),
+            last_checkpoint: last.map_or(0, |last| last.number),
+        }
+    }
+
+    /// A page of what an export holds: up to `most` rows and checkpoints, and fewer if they are long.
     pub async fn export_audit_page(
         &self,
         range: &AuditRange,
         after: AuditCursor,
+        most: u64,
     ) -> Result<AuditPage, RegistryError> {
-        let mut lines = Vec::new();
+        let most = most.clamp(1, PAGE);
+        let (mut lines, mut bytes) = (Vec::new(), 0);
         if after == range.cursor() {
             let start = json!({
                 "kind": "start",
@@ -160,13 +199,21 @@ impl Registry {
             lines.push(start.to_string());
         }
         let trail = self
-            .trail(after, range.last_row, range.last_checkpoint)
+            .trail(after, range.last_row, range.last_checkpoint, most)
             .await?;
-        for entry in &trail.entries {
-            lines.push(match entry {
+        let mut next = after;
+        for (entry, taken) in trail.entries.iter().zip(0..) {
+            if taken == most || bytes > PAGE_BYTES {
+                let next = Some(next);
+                return Ok(AuditPage { lines, next });
+            }
+            let line = match entry {
                 Entry::Row(row) => row_json(row).to_string(),
                 Entry::Checkpoint(checkpoint) => checkpoint_json(checkpoint).to_string(),
-            });
+            };
+            bytes += line.len();
+            lines.push(line);
+            next.pass(entry);
         }
         Ok(AuditPage {
             lines,
@@ -230,7 +277,7 @@ pub(super) fn row_json(row: &AuditRow) -> Value {
 }
 
 fn checkpoint_json(checkpoint: &AuditCheckpoint) -> Value {
-    json!({
+    let mut line = json!({
         "kind": "checkpoint",
         "number": checkpoint.number,
         "first_seq": checkpoint.first_seq,
@@ -241,7 +288,11 @@ fn checkpoint_json(checkpoint: &AuditCheckpoint) -> Value {
         "kid": checkpoint.kid,
         "signature": hex(&checkpoint.signature),
         "signed_at": checkpoint.signed_at,
-    })
+    });
+    if let Some(removed_at) = checkpoint.removed_at {
+        line["removed_at"] = removed_at.into();
+    }
+    line
 }
 
 pub(super) fn time(micros: i64) -> Option<String> {
@@ -299,6 +350,7 @@ struct CheckpointLine {
     kid: String,
     signature: String,
     signed_at: i64,
+    removed_at: Option<i64>,
 }
 
 /// Checks an export alone. `keys` is a JSON Web Key Set of those who may have signed, as 'verify' prints it.
@@ -384,7 +436,7 @@ fn feed(check: &mut AuditCheck, line: &str) -> Option<()> {
                 kid: line.kid,
                 signature: unhex(&line.signature)?,
                 signed_at: line.signed_at,
-                removed_at: None,
+                removed_at: line.removed_at,
             });
         }
         _ => return None,

@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque};
 
 use granary_catalog::{AuditCheckpoint, AuditRow, KeyPurpose};
 use granary_identity::{SigningKey, jwks};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     check::{AuditCheck, Checked, LastRow},
-    export::AuditCursor,
+    export::{AuditCursor, AuditRange},
 };
 use crate::{Progress, Registry, RegistryError, accounts::opened};
 
@@ -23,6 +24,20 @@ pub struct VerifyReport {
     pub keys: Value,
     /// Those of them that this installation's key does not open: that they are ours only the database says.
     pub unproven: Vec<String>,
+}
+
+/// The keys that may have signed checkpoints.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditKeys {
+    /// All of them, as a JSON Web Key Set.
+    #[schema(value_type = Object)]
+    pub keys: Value,
+    /// The names of those that this installation's key does not open: that they are ours only the database says.
+    pub unproven: Vec<String>,
+}
+
+fn key_set(keys: &HashMap<String, [u8; 32]>) -> Value {
+    jwks(keys.iter().map(|(kid, key)| (kid.as_str(), key)))
 }
 
 /// Rows and checkpoints of one page, of each at most.
@@ -52,18 +67,15 @@ impl Registry {
     ) -> Result<VerifyReport, RegistryError> {
         self.seal_audit_now().await?;
         progress.say("comparing the rows of the audit log with their chain");
-        let (keys, unproven) = self.audit_keys().await?;
-        let public = keys.iter().map(|(kid, key)| (kid.as_str(), key));
-        let set = jwks(public);
+        let (keys, unproven) = self.checkpoint_keys().await?;
+        let set = key_set(&keys);
         let mut walks = 1;
         let checked = loop {
             let before = self.parts.catalog.audit_state().await?;
             let check =
                 AuditCheck::new(&self.parts.audit.installation, keys.clone(), noted.clone());
-            let through = before.checkpoint.as_ref().map_or(0, |last| last.number);
-            let covered = before.checkpoint.as_ref().map_or(0, |last| last.last_seq);
-            let last = before.last_seq.max(covered);
-            let checked = self.walk_audit(check, last, through, progress).await?;
+            let whole = self.whole(&before);
+            let checked = self.walk_audit(check, &whole, progress).await?;
             let removed = self.parts.catalog.audit_state().await?.removed;
             // Rows that were removed in order, while they were walked along, are no finding.
             if checked.found == 0 || removed == before.removed || walks == WALKS {
@@ -81,13 +93,14 @@ impl Registry {
     async fn walk_audit(
         &self,
         mut check: AuditCheck,
-        last_row: i64,
-        last_checkpoint: i64,
+        whole: &AuditRange,
         progress: &Progress,
     ) -> Result<Checked, RegistryError> {
-        let mut next = Some(AuditCursor::beginning());
+        let mut next = Some(whole.cursor());
         while let Some(after) = next {
-            let trail = self.trail(after, last_row, last_checkpoint).await?;
+            let trail = self
+                .trail(after, whole.last_row, whole.last_checkpoint, PAGE)
+                .await?;
             for entry in &trail.entries {
                 match entry {
                     Entry::Row(row) => check.row(row),
@@ -100,21 +113,22 @@ impl Registry {
         Ok(check.end())
     }
 
-    /// Rows and checkpoints behind `after`, each checkpoint behind the last row it covers.
+    /// Rows and checkpoints behind `after`, of each at most `most`, and each checkpoint behind the last row it covers.
     pub(super) async fn trail(
         &self,
         after: AuditCursor,
         last_row: i64,
         last_checkpoint: i64,
+        most: u64,
     ) -> Result<Trail, RegistryError> {
         let catalog = &self.parts.catalog;
         let (behind, checkpoint) = ((after.seq, after.at), after.checkpoint);
-        let rows = catalog.audit_rows(behind, last_row, PAGE).await?;
+        let rows = catalog.audit_rows(behind, last_row, most).await?;
         let marks = catalog
-            .audit_checkpoints(checkpoint, last_checkpoint, PAGE)
+            .audit_checkpoints(checkpoint, last_checkpoint, most)
             .await?;
         let (no_more_rows, no_more_marks) =
-            (rows.len() < PAGE as usize, marks.len() < PAGE as usize);
+            ((rows.len() as u64) < most, (marks.len() as u64) < most);
         let (mut rows, mut marks) = (VecDeque::from(rows), VecDeque::from(marks));
         let (mut entries, mut next) = (Vec::new(), after);
         loop {
@@ -125,15 +139,13 @@ impl Registry {
                 (None, Some(mark)) if no_more_rows || mark.removed_at.is_some() => true,
                 _ => break,
             };
-            if takes_mark {
-                let Some(mark) = marks.pop_front() else { break };
-                next.checkpoint = mark.number;
-                entries.push(Entry::Checkpoint(mark));
-            } else {
-                let Some(row) = rows.pop_front() else { break };
-                (next.seq, next.at) = (row.seq, row.at);
-                entries.push(Entry::Row(row));
-            }
+            let entry = match takes_mark {
+                true => marks.pop_front().map(Entry::Checkpoint),
+                false => rows.pop_front().map(Entry::Row),
+            };
+            let Some(entry) = entry else { break };
+            next.pass(&entry);
+            entries.push(entry);
         }
         let is_end = no_more_rows && no_more_marks;
         Ok(Trail {
@@ -142,8 +154,19 @@ impl Registry {
         })
     }
 
+    /// The keys of all checkpoints that there are, for whoever verifies an export.
+    pub async fn audit_keys(&self) -> Result<AuditKeys, RegistryError> {
+        // The first checkpoint makes its key.
+        self.seal_audit_now().await?;
+        let (keys, unproven) = self.checkpoint_keys().await?;
+        let keys = key_set(&keys);
+        Ok(AuditKeys { keys, unproven })
+    }
+
     /// The public keys of checkpoints by their names, and the names of those that only the database vouches for.
-    async fn audit_keys(&self) -> Result<(HashMap<String, [u8; 32]>, Vec<String>), RegistryError> {
+    async fn checkpoint_keys(
+        &self,
+    ) -> Result<(HashMap<String, [u8; 32]>, Vec<String>), RegistryError> {
         let (mut keys, mut unproven) = (HashMap::new(), Vec::new());
         let own = self.parts.rules.accounts.key.as_deref();
         let own = own.and_then(|own| Some((own, own.id().ok()?)));

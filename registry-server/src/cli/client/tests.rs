@@ -33,6 +33,9 @@ fn usage_errors_end_with_2() {
         "granary grant add bob own:a/**",
         "granary namespace",
         "granary audit list --limit 0",
+        "granary audit export --from yesterday",
+        "granary audit export --to f --delete",
+        "granary audit verify --file f",
     ] {
         let error = Cli::try_parse_from(arguments.split(' ')).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{arguments}");
@@ -70,6 +73,9 @@ fn the_commands_scripts_rely_on_are_there() {
         "granary grant remove 3",
         "granary namespace bob --owner acme --visibility public --create-by administrators --immutable-tags v*",
         "granary audit list --actor bob --target bob/app --action token.create --after 7 --limit 9 --json",
+        "granary audit export --to f --from 2026-01 --through 2026-06 --server s",
+        "granary audit verify --file f --keys k --json",
+        "granary audit verify --keys k --last 7:4d6e9b68e2234bd6f9639bf2732312a95eb4a71f74cfb2d9bbc7a526cd9d5bf0",
     ] {
         let parsed = Cli::try_parse_from(arguments.split(' '));
         assert!(parsed.is_ok(), "{arguments}");

@@ -1,5 +1,5 @@
 use granary_catalog::Month;
-use granary_registry::{AuditFault, Checked, Progress, Registry, check_exported};
+use granary_registry::{AuditFault, AuditRange, Checked, Progress, Registry, check_exported};
 use serde_json::Value;
 
 use super::{commit, intact, sql::Sql, verify, world};
@@ -35,13 +35,91 @@ async fn lines(
         .await
         .unwrap()
         .unwrap();
+    (paged(registry, &range, 1000).await, range.last_row)
+}
+
+/// The same of a range, in pages of so many rows and checkpoints.
+async fn paged(registry: &Registry, range: &AuditRange, most: u64) -> Vec<String> {
     let (mut lines, mut next) = (Vec::new(), Some(range.cursor()));
     while let Some(after) = next {
-        let page = registry.export_audit_page(&range, after).await.unwrap();
+        let page = registry.export_audit_page(range, after, most).await;
+        let page = page.unwrap();
+        let start = usize::from(lines.is_empty());
+        assert!(page.lines.len() <= usize::try_from(most).unwrap() + start);
         lines.extend(page.lines);
         next = page.next;
     }
-    (lines, range.last_row)
+    lines
+}
+
+#[test]
+fn pages_of_any_size_are_the_same_export() {
+    let _unset = together();
+    run(async {
+        let (world, sql) = three_months().await;
+        let registry = &world.registry;
+        let range = registry.audit_range(None, None).await.unwrap().unwrap();
+        let whole = paged(registry, &range, 1000).await;
+        assert_eq!(whole.len(), 1 + 1200 + 3);
+        for most in [1, 7, 400] {
+            assert_eq!(paged(registry, &range, most).await, whole, "{most}");
+        }
+        // No page is larger than clients take.
+        let long = "x".repeat(10_000);
+        sql.run(&format!("UPDATE audit_log SET detail = '{long}'"))
+            .await;
+        let first = registry.export_audit_page(&range, range.cursor(), 1000);
+        let first = first.await.unwrap();
+        let bytes: usize = first.lines.iter().map(String::len).sum();
+        assert!((500_000..600_000).contains(&bytes), "{bytes}");
+        let lines = paged(registry, &range, 1000).await;
+        assert_eq!(lines.len(), whole.len());
+    });
+}
+
+/// What an export of the rows that there are does not tell.
+#[test]
+fn the_whole_log_shows_what_is_missing_at_its_ends() {
+    let _unset = together();
+    run(async {
+        let (world, sql) = three_months().await;
+        let registry = &world.registry;
+        let whole = async || {
+            let range = registry.audit_whole().await.unwrap();
+            check(registry, &paged(registry, &range, 100).await).await
+        };
+        let progress = Progress::silent();
+        let january = Some(month("2026-01"));
+        let removed = registry.remove_audit(january, 400, &progress).await;
+        assert_eq!(removed.unwrap().rows, 400);
+        let checked = whole().await;
+        assert_eq!((checked.found, checked.first_kept), (0, 401));
+        for (done, fault, row) in [
+            (
+                "DELETE FROM audit_log WHERE seq <= 800",
+                AuditFault::Removed,
+                401,
+            ),
+            (
+                "DELETE FROM audit_log WHERE seq >= 801",
+                AuditFault::Removed,
+                801,
+            ),
+        ] {
+            sql.run(&format!(
+                "CREATE TABLE kept AS SELECT * FROM audit_log; {done}"
+            ))
+            .await;
+            let first = whole().await.findings.into_iter().next();
+            let first = first.expect("a finding");
+            assert_eq!((first.fault, first.row), (fault, Some(row)), "{done}");
+            sql.run(
+                "DELETE FROM audit_log; INSERT INTO audit_log SELECT * FROM kept; DROP TABLE kept",
+            )
+            .await;
+        }
+        assert_eq!(whole().await.found, 0);
+    });
 }
 
 async fn check(registry: &Registry, lines: &[String]) -> Checked {

@@ -305,6 +305,10 @@ fn event(event: &Value) -> String {
         (false, "") => "DENIED".to_owned(),
         (false, reason) => format!("DENIED ({})", reason.escape_default()),
     };
+    let detail = match word(event, "detail") {
+        "" => String::new(),
+        detail => format!("  {}", plain(detail)),
+    };
     let plain = |field: &str| {
         let text = word(event, field);
         match text.is_empty() {
@@ -313,7 +317,7 @@ fn event(event: &Value) -> String {
         }
     };
     format!(
-        "{}  {}  {}  {allowed}  {}  {}  {}\n",
+        "{}  {}  {}  {allowed}  {}  {}  {}{detail}\n",
         event["seq"],
         plain("time"),
         plain("action"),

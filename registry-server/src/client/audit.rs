@@ -32,6 +32,7 @@ const COLUMNS: &[Column] = &[
     column("ACTOR", "actor"),
     column("TARGET", "target"),
     column("ADDRESS", "address"),
+    column("DETAIL", "detail"),
 ];
 
 /// `granary audit`

@@ -4,8 +4,24 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
 use serde_json::Value;
 
-use super::{said, settings, with_accounts};
-use crate::harness::TestServer;
+use super::{basic, push_image, said, settings, with_accounts};
+use crate::harness::{TestServer, image};
+
+#[tokio::test]
+async fn a_server_that_ends_says_how_often_what_was_read() {
+    let mut server = with_accounts(settings()).await;
+    let bob = basic("bob");
+    push_image(&server, &bob, "bob/app", "v1", &image(1)).await;
+    for _ in 0..3 {
+        let pull = server.get("/v2/bob/app/manifests/v1").by(&bob);
+        pull.await.is(200);
+    }
+    server.stop().await;
+    let list = ["admin", "audit", "list", "--action", "access.read"];
+    let told = server.run(&list).await.exits(0).stdout;
+    let line = "  access.read  allowed  bob  bob/app  127.0.0.1  {\"count\":3}\n";
+    assert!(told.lines().count() == 1 && told.ends_with(line), "{told}");
+}
 
 #[tokio::test]
 async fn the_audit_log_is_listed_verified_and_exported() {

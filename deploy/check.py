@@ -79,7 +79,7 @@ class Metrics:
     def __init__(self):
         self.names, self.labels, self.routes = {"up"}, {"job", "instance", "le"}, set()
         for text in rust_files():
-            self.routes |= set(re.findall(r'(?:=> |set_route\()"(/[^"\s]*)"', text))
+            self.routes |= set(re.findall(r'(?:=> |resource\((?:app|scope), )"(/[^"\s]*)"', text))
             if "prometheus_client" in text:
                 self.read(text)
         check(len(self.names) > 10 and len(self.routes) > 5, "the metrics cannot be found in the sources")

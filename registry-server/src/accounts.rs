@@ -89,7 +89,11 @@ pub fn user(command: &UserCommand) -> anyhow::Result<()> {
                     } else {
                         "  disabled"
                     };
-                    format!("{}{administrator}{disabled}", text(user, "user"))
+                    let from = match &user["addresses"] {
+                        Value::Null => String::new(),
+                        addresses => format!("  from {}", list(addresses)),
+                    };
+                    format!("{}{administrator}{disabled}{from}", text(user, "user"))
                 })
             })
         }
@@ -366,17 +370,25 @@ pub(crate) fn text<'r>(report: &'r Value, field: &str) -> &'r str {
 }
 
 /// The password: a line of standard input, or typed twice at a terminal, which does not show it.
-fn password(args: &PasswordArgs) -> anyhow::Result<Secret> {
+pub(crate) fn password(args: &PasswordArgs) -> anyhow::Result<Secret> {
     if args.password_stdin {
         return Ok(line()?);
     }
-    if !io::stdin().is_terminal() {
-        return Err(UsageError(
-            "there is no terminal to ask for the password: give it on standard input, with --password-stdin".to_owned(),
-        )
-        .into());
+    need_terminal("the password")?;
+    typed_twice("Password: ")
+}
+
+pub(crate) fn need_terminal(what: &str) -> Result<(), UsageError> {
+    match io::stdin().is_terminal() {
+        true => Ok(()),
+        false => Err(UsageError(format!(
+            "there is no terminal to ask for {what}: give it on standard input, with --password-stdin"
+        ))),
     }
-    let first = asked("Password: ")?;
+}
+
+pub(crate) fn typed_twice(prompt: &str) -> anyhow::Result<Secret> {
+    let first = asked(prompt)?;
     let again = asked("The same again: ")?;
     anyhow::ensure!(
         first.expose() == again.expose(),

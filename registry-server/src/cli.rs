@@ -23,8 +23,9 @@ pub use admin::{
 pub use audit::{AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs, Since};
 pub use client::ClientCommand;
 pub use groups::{
-    AddressArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs, OrgCommand,
-    OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs, TeamCommand,
+    AddressArgs, AddressesArgs, MemberArgs, MemberCommand, MemberListArgs, MemberSetArgs, OrgArgs,
+    OrgCommand, OrgCreateArgs, OrgListArgs, PartsArgs, RobotArgs, RobotCommand, RoleArg, TeamArgs,
+    TeamCommand,
 };
 pub use providers::{
     MappedRole, ProviderCommand, ProviderGroupArgs, ProviderListArgs, ProviderMapArgs,

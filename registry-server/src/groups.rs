@@ -88,12 +88,9 @@ pub fn org(command: &OrgCommand) -> anyhow::Result<()> {
         OrgCommand::Address(args) => {
             let command = GroupsCommand::SetAddresses {
                 name: args.name.clone(),
-                addresses: match args.everywhere {
-                    true => None,
-                    false => Some(blocks(&args.from)?),
-                },
+                addresses: args.addresses.list()?,
             };
-            let everywhere = args.everywhere;
+            let everywhere = args.addresses.everywhere;
             ask(&args.output, command, |report| {
                 let name = text(report, "name");
                 match everywhere {

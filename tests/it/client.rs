@@ -1,6 +1,7 @@
 //! The commands that ask a running server, with an account of one's own.
 
 mod keeping;
+mod people;
 mod strangers;
 mod stub;
 mod trail;

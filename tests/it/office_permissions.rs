@@ -138,6 +138,18 @@ pub(crate) const OFFICES: &[Row] = &[
         200,
     ),
     row(
+        "PATCH /api/v1/orgs/{org}/robots/{robot}",
+        Theirs,
+        || json!({"addresses": null}),
+        204,
+    ),
+    row(
+        "POST /api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate",
+        Theirs,
+        || json!({"overlap": 60}),
+        201,
+    ),
+    row(
         "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}",
         Theirs,
         none,
@@ -171,7 +183,7 @@ pub(crate) const OFFICES: &[Row] = &[
     row(
         "PATCH /api/v1/users/{user}",
         Installation,
-        || json!({"active": true}),
+        || json!({"active": true, "addresses": null}),
         204,
     ),
     row(
@@ -266,7 +278,8 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
         "DELETE /api/v1/tokens/{id}" | "POST /api/v1/tokens/{id}/rotate" => {
             api_token(server, "bob", &[]).await.id
         }
-        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}" => {
+        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}"
+        | "POST /api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate" => {
             let made = asked(
                 server.post("/api/v1/orgs/acme/robots/ci/tokens"),
                 &json!({"name": "t"}),

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use granary_access::{AddressBlocks, Scope, Scopes};
 use granary_identity::Secret;
 use granary_registry::{AccountReport, OwnAccount, RotateRequest, TokenReport, TokenRequest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -58,6 +58,16 @@ pub(crate) struct TokenRotation {
     overlap: Option<u64>,
 }
 
+impl TokenRotation {
+    /// Of that token.
+    pub(super) fn of(self, id: i64) -> RotateRequest {
+        RotateRequest {
+            id,
+            overlap: Duration::from_secs(self.overlap.unwrap_or(OVERLAP)),
+        }
+    }
+}
+
 /// How long a token is good beside its successor where nobody says it, in seconds.
 const OVERLAP: u64 = 24 * 3600;
 
@@ -101,6 +111,13 @@ impl NewToken {
             addresses: some_addresses(self.addresses)?,
         })
     }
+}
+
+/// What was said, if it is only that there is nothing.
+pub(super) fn said<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<AddressBlocks>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// A list of addresses, if there is one; one without any would let nobody in.
@@ -207,10 +224,7 @@ pub(crate) async fn rotate_token(
     PermittedJson(leave, body): PermittedJson<OwnAccount, TokenRotation>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiRefusal> {
-    let rotation = RotateRequest {
-        id: number(&request, "id")?,
-        overlap: Duration::from_secs(body.overlap.unwrap_or(OVERLAP)),
-    };
+    let rotation = body.of(number(&request, "id")?);
     let (id, token) = leave.rotate_token(rotation).await?;
     let token = token.expose().to_owned();
     Ok(created(MadeToken { id, token }))

@@ -6,12 +6,12 @@ use granary_registry::{
     Installation, MemberReport, OrganisationAdmin, OrganisationMember, OrganisationOwner,
     OrganisationReport, OwnAccount,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     ApiRefusal, Permitted, PermittedJson, Signed, SignedJson,
-    account::some_addresses,
+    account::{said, some_addresses},
     created, delete, get, listed, no_content, ok, patch,
     permitted::part,
     post, put, resource,
@@ -49,13 +49,6 @@ pub(crate) struct OrganisationPatch {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Vec<String>>)]
     addresses: Option<Option<AddressBlocks>>,
-}
-
-/// What was said, if it is only that there is nothing.
-fn said<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<AddressBlocks>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// What somebody is to be.

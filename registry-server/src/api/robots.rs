@@ -1,14 +1,15 @@
 //! Robots of organisations, and their tokens.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use granary_access::AddressBlocks;
 use granary_registry::{OrganisationAdmin, RobotReport, TokenReport};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     ApiRefusal, Permitted, PermittedJson,
-    account::{MadeToken, NewToken},
-    created, delete, get, listed, no_content, ok,
+    account::{MadeToken, NewToken, TokenRotation, said, some_addresses},
+    created, delete, get, listed, no_content, ok, patch,
     permitted::{number, part},
     post, resource,
     schema::{BodyRefusals, Done, Listed, PageQuery, Refusals},
@@ -30,16 +31,28 @@ pub(crate) struct MadeRobot {
     robot: String,
 }
 
+/// How a robot is to be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RobotPatch {
+    /// From where it may be used: addresses and CIDR blocks, at most 64. From everywhere if it is null.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<Vec<String>>)]
+    addresses: Option<Option<AddressBlocks>>,
+}
+
 pub(super) fn configure(scope: &mut web::ServiceConfig) {
     let all = [get(get_robots), post(post_robot)];
     resource(scope, "/api/v1/orgs/{org}/robots", all);
-    let one = [delete(delete_robot)];
+    let one = [patch(patch_robot), delete(delete_robot)];
     resource(scope, "/api/v1/orgs/{org}/robots/{robot}", one);
     let tokens = "/api/v1/orgs/{org}/robots/{robot}/tokens";
     let endpoints = [get(get_robot_tokens), post(post_robot_token)];
     resource(scope, tokens, endpoints);
     let token = "/api/v1/orgs/{org}/robots/{robot}/tokens/{id}";
     resource(scope, token, [delete(delete_robot_token)]);
+    let rotate = "/api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate";
+    resource(scope, rotate, [post(rotate_robot_token)]);
 }
 
 /// Lists the robots of an organisation.
@@ -72,6 +85,26 @@ pub(crate) async fn post_robot(
 ) -> Result<HttpResponse, ApiRefusal> {
     let robot = leave.create_robot(&body.robot).await?;
     Ok(created(MadeRobot { robot }))
+}
+
+/// Says from where a robot may be used.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/orgs/{org}/robots/{robot}",
+    tag = "robots",
+    params(("org" = String, Path, description = "the organisation's name"), ("robot" = String, Path, description = "the robot's name in it")),
+    request_body = RobotPatch,
+    responses((status = 204, description = "it is so"), Refusals, BodyRefusals)
+)]
+pub(crate) async fn patch_robot(
+    PermittedJson(leave, body): PermittedJson<OrganisationAdmin, RobotPatch>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiRefusal> {
+    if let Some(addresses) = body.addresses {
+        let (robot, addresses) = (part(&request, "robot"), some_addresses(addresses)?);
+        leave.set_robot_addresses(&robot, addresses).await?;
+    }
+    Ok(no_content())
 }
 
 /// Removes a robot for good, with its tokens and rights.
@@ -120,6 +153,25 @@ pub(crate) async fn post_robot_token(
 ) -> Result<HttpResponse, ApiRefusal> {
     let (robot, wanted) = (part(&request, "robot"), body.checked()?);
     let (id, token) = leave.create_robot_token(&robot, wanted).await?;
+    let token = token.expose().to_owned();
+    Ok(created(MadeToken { id, token }))
+}
+
+/// Gives an API token of a robot a successor of the same name, scopes and end. The token itself ends a while later.
+#[utoipa::path(
+    post,
+    path = "/api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate",
+    tag = "robots",
+    params(("org" = String, Path, description = "the organisation's name"), ("robot" = String, Path, description = "the robot's name in it"), ("id" = i64, Path, description = "the token's number")),
+    request_body = TokenRotation,
+    responses((status = 201, description = "the successor, this once", body = Done<MadeToken>), Refusals, BodyRefusals)
+)]
+pub(crate) async fn rotate_robot_token(
+    PermittedJson(leave, body): PermittedJson<OrganisationAdmin, TokenRotation>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiRefusal> {
+    let (robot, id) = (part(&request, "robot"), number(&request, "id")?);
+    let (id, token) = leave.rotate_robot_token(&robot, body.of(id)).await?;
     let token = token.expose().to_owned();
     Ok(created(MadeToken { id, token }))
 }

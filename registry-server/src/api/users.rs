@@ -1,6 +1,7 @@
 //! Users, for who administers the installation.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use granary_access::AddressBlocks;
 use granary_identity::Secret;
 use granary_registry::{Installation, TokenReport, UserChange, UserReport};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiRefusal, Permitted, PermittedJson,
-    account::{MadeToken, NewToken},
+    account::{MadeToken, NewToken, said, some_addresses},
     created, delete, get, listed, no_content, ok, patch,
     permitted::{number, part},
     post, put, resource,
@@ -43,8 +44,13 @@ pub(crate) struct MadeUser {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserPatch {
-    /// Whether it may log in.
-    active: bool,
+    /// Whether it may log in; as it is if it is left out.
+    #[serde(default)]
+    active: Option<bool>,
+    /// From where it may be used: addresses and CIDR blocks, at most 64. From everywhere if it is null, as it is if it is left out.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<Vec<String>>)]
+    addresses: Option<Option<AddressBlocks>>,
 }
 
 /// A password to set.
@@ -113,7 +119,7 @@ pub(crate) async fn post_user(
     }))
 }
 
-/// Keeps a user from logging in, or lets it in again. Its tokens do not count meanwhile.
+/// Keeps a user from logging in, or lets it in again, and says from where. Its tokens do not count elsewhere, or meanwhile.
 #[utoipa::path(
     patch,
     path = "/api/v1/users/{user}",
@@ -126,11 +132,18 @@ pub(crate) async fn patch_user(
     PermittedJson(leave, body): PermittedJson<Installation, UserPatch>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiRefusal> {
-    let change = match body.active {
-        true => UserChange::Enabled,
-        false => UserChange::Disabled,
-    };
-    leave.change_user(&part(&request, "user"), change).await?;
+    let user = part(&request, "user");
+    if let Some(addresses) = body.addresses {
+        let addresses = some_addresses(addresses)?;
+        leave.set_user_addresses(&user, addresses).await?;
+    }
+    if let Some(active) = body.active {
+        let change = match active {
+            true => UserChange::Enabled,
+            false => UserChange::Disabled,
+        };
+        leave.change_user(&user, change).await?;
+    }
     Ok(no_content())
 }
 

@@ -6,7 +6,11 @@ use clap::{Args, Subcommand};
 use granary_access::Scope;
 use granary_registry::{LastRow, Month};
 
-use super::{CreateByArg, VisibilityArg};
+use super::{AddressesArgs, CreateByArg, VisibilityArg};
+
+mod users;
+
+pub use users::{OwnPasswordArgs, RepositoryCommand, SetVisibilityArgs, UserCommand};
 
 /// Commands that ask a server. `granary --help` lists them by themselves, see [`help`].
 #[derive(Debug, Subcommand)]
@@ -23,6 +27,12 @@ pub enum ClientCommand {
     /// One's own API tokens, for CI and other machines.
     #[command(hide = true)]
     Token(At<TokenCommand>),
+    /// Change one's own password.
+    #[command(hide = true)]
+    Password(OwnPasswordArgs),
+    /// Users, for who administers the installation.
+    #[command(hide = true)]
+    User(At<UserCommand>),
     /// Organisations.
     #[command(hide = true)]
     Org(At<OrgCommand>),
@@ -41,6 +51,12 @@ pub enum ClientCommand {
     /// Say how a namespace is, and change what is named.
     #[command(hide = true)]
     Namespace(NamespaceArgs),
+    /// Say who sees a repository: those who were given something in it, or everybody.
+    #[command(hide = true)]
+    Visibility(SetVisibilityArgs),
+    /// Repositories as a whole.
+    #[command(hide = true)]
+    Repository(At<RepositoryCommand>),
     /// What happened, and who did it.
     #[command(hide = true)]
     Audit(At<AuditCommand>),
@@ -126,12 +142,19 @@ pub enum TokenCommand {
     /// Make a token and print it, this once.
     Create(NewTokenArgs),
     /// List one's tokens, without what is secret of them.
-    List,
+    List {
+        /// Those of this robot instead.
+        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Option<Part>,
+    },
     /// End a token, and what was logged in by it.
     Revoke {
         /// Its number, as the list says.
         #[arg(value_name = "ID")]
         id: i64,
+        /// It is one of this robot.
+        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Option<Part>,
     },
     /// Give a token a successor of the same name, scopes and end, and print that, this once. The token itself ends a while later.
     Rotate {
@@ -141,6 +164,9 @@ pub enum TokenCommand {
         /// How long it is good beside its successor.
         #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
         overlap: Duration,
+        /// It is one of this robot.
+        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Option<Part>,
     },
 }
 
@@ -178,6 +204,15 @@ pub enum OrgCommand {
         /// Its name.
         #[arg(value_name = "NAME")]
         organisation: String,
+    },
+    /// Say from where an organisation's repositories may be used. Elsewhere it looks as if it were not there.
+    Address {
+        /// Its name.
+        #[arg(value_name = "NAME")]
+        organisation: String,
+        /// From where.
+        #[command(flatten)]
+        addresses: AddressesArgs,
     },
     /// Remove an organisation that has no repositories, with its teams and robots.
     Remove {
@@ -276,7 +311,7 @@ impl RoleArg {
 /// `granary robot`
 #[derive(Debug, Subcommand)]
 pub enum RobotCommand {
-    /// Make a robot. Its tokens are made with 'granary robot token'.
+    /// Make a robot. Its tokens are made with 'granary robot token', and looked after with 'granary token ... --robot'.
     Create {
         /// The robot.
         #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
@@ -287,6 +322,15 @@ pub enum RobotCommand {
         /// The organisation.
         #[arg(value_name = "ORGANISATION")]
         organisation: String,
+    },
+    /// Say from where a robot may be used.
+    Address {
+        /// The robot.
+        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        robot: Part,
+        /// From where.
+        #[command(flatten)]
+        addresses: AddressesArgs,
     },
     /// Remove a robot for good, with its tokens and rights.
     Remove {

@@ -1,9 +1,10 @@
 //! `granary admin org`, `team`, `member`, `robot`: who belongs together.
 
 use clap::{Args, Subcommand};
-use granary_access::AddressBlock;
+use granary_access::{AddressBlock, AddressBlocks};
 
 use super::OutputArgs;
+use crate::{groups::blocks, moving::UsageError};
 
 /// `granary admin org`
 #[derive(Debug, Subcommand)]
@@ -63,6 +64,17 @@ pub struct AddressArgs {
     /// An organisation, a user, or a robot.
     #[arg(value_name = "NAME")]
     pub name: String,
+    /// From where.
+    #[command(flatten)]
+    pub addresses: AddressesArgs,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// From where something may be used.
+#[derive(Debug, Args)]
+pub struct AddressesArgs {
     /// An address or CIDR block, such as 10.0.0.0/8; may be repeated.
     #[arg(
         long = "from",
@@ -73,9 +85,16 @@ pub struct AddressArgs {
     /// From everywhere, as it is without a list.
     #[arg(long, conflicts_with = "from")]
     pub everywhere: bool,
-    /// How to answer.
-    #[command(flatten)]
-    pub output: OutputArgs,
+}
+
+impl AddressesArgs {
+    /// The list; nothing for everywhere.
+    pub fn list(&self) -> Result<Option<AddressBlocks>, UsageError> {
+        match self.everywhere {
+            true => Ok(None),
+            false => blocks(&self.from).map(Some),
+        }
+    }
 }
 
 /// `granary admin team`

@@ -11,6 +11,7 @@ mod store;
 mod table;
 mod tenancy;
 mod token;
+mod users;
 
 use std::{
     io::{self, Write as _},
@@ -53,12 +54,18 @@ pub fn run(command: &ClientCommand) -> anyhow::Result<()> {
             ClientCommand::Logout(args) => login::logout(&environment, args).await,
             ClientCommand::Whoami(args) => login::whoami(&open(args)?).await,
             ClientCommand::Token(at) => token::token(&open(&at.server)?, &at.command).await,
+            ClientCommand::Password(args) => users::own_password(&open(&args.server)?, args).await,
+            ClientCommand::User(at) => users::user(&open(&at.server)?, &at.command).await,
             ClientCommand::Org(at) => tenancy::org(&open(&at.server)?, &at.command).await,
             ClientCommand::Team(at) => tenancy::team(&open(&at.server)?, &at.command).await,
             ClientCommand::Member(at) => tenancy::member(&open(&at.server)?, &at.command).await,
             ClientCommand::Robot(at) => tenancy::robot(&open(&at.server)?, &at.command).await,
             ClientCommand::Grant(at) => rights::grant(&open(&at.server)?, &at.command).await,
             ClientCommand::Namespace(args) => rights::namespace(&open(&args.server)?, args).await,
+            ClientCommand::Visibility(args) => rights::visibility(&open(&args.server)?, args).await,
+            ClientCommand::Repository(at) => {
+                rights::repository(&open(&at.server)?, &at.command).await
+            }
             ClientCommand::Audit(at) => audit::audit(|| open(&at.server), at).await,
         }
     })

@@ -1,6 +1,7 @@
-//! `granary grant` and `namespace`: who may do what, and where.
+//! `granary grant`, `namespace`, `visibility` and `repository`: who may do what, and where.
 
 use granary_access::{CreateBy, TagPatterns, Visibility};
+use granary_oci::RepositoryName;
 use reqwest::Method;
 use serde_json::{Map, json};
 
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     accounts::tag_patterns,
-    cli::client::{GrantCommand, NamespaceArgs},
+    cli::client::{GrantCommand, NamespaceArgs, RepositoryCommand, SetVisibilityArgs},
 };
 
 const GRANT: &[Column] = &[
@@ -84,4 +85,34 @@ pub(super) async fn namespace(session: &Session, args: &NamespaceArgs) -> anyhow
     };
     let found = session.ask(question).await?;
     session.tell(&found, &fields(&found, NAMESPACE))
+}
+
+/// `granary visibility`
+pub(super) async fn visibility(session: &Session, args: &SetVisibilityArgs) -> anyhow::Result<()> {
+    let (repository, visibility) = (&args.repository, Visibility::from(args.visibility));
+    let parts = path(repository);
+    let body = json!({"visibility": visibility});
+    let question = Question::new(Method::PATCH, &parts).with(body);
+    let done = session.ask(question).await?;
+    let seen = match visibility {
+        Visibility::Public => "everybody, as far as auth.anonymous says so",
+        Visibility::Private => "those only who were given something in it",
+    };
+    session.tell(&done, &format!("{repository} is seen by {seen}\n"))
+}
+
+/// `granary repository`
+pub(super) async fn repository(
+    session: &Session,
+    command: &RepositoryCommand,
+) -> anyhow::Result<()> {
+    let RepositoryCommand::Remove { repository } = command;
+    let done = session.ask(Question::delete(&path(repository))).await?;
+    session.tell(&done, &format!("{repository} is removed\n"))
+}
+
+/// The path of a repository. Slashes stay what they are: there are proxies that refuse escaped ones.
+fn path(repository: &RepositoryName) -> Vec<&str> {
+    let name = repository.as_str().split('/');
+    std::iter::once("repositories").chain(name).collect()
 }

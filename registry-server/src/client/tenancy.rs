@@ -8,6 +8,7 @@ use super::{
     http::Question,
     table::{column, fields},
     token::new_token,
+    users::admit_from,
 };
 use crate::cli::client::{MemberCommand, OrgCommand, RobotCommand, TeamCommand};
 
@@ -57,6 +58,10 @@ pub(super) async fn org(session: &Session, command: &OrgCommand) -> anyhow::Resu
             let found = session.ask(Question::get(&["orgs", organisation])).await?;
             session.tell(&found, &fields(&found, ORGANISATION))
         }
+        OrgCommand::Address {
+            organisation,
+            addresses,
+        } => admit_from(session, &["orgs", organisation], organisation, addresses).await,
         OrgCommand::Remove { organisation } => {
             let parts = ["orgs", organisation.as_str()];
             removed(session, Question::delete(&parts), organisation).await
@@ -140,6 +145,11 @@ pub(super) async fn robot(session: &Session, command: &RobotCommand) -> anyhow::
         RobotCommand::List { organisation } => {
             let parts = ["orgs", organisation, "robots"];
             session.tell_list(session.list(&parts, &[], MOST).await?, ROBOT)
+        }
+        RobotCommand::Address { robot, addresses } => {
+            let parts = ["orgs", &robot.organisation, "robots", &robot.name];
+            let name = format!("{}+{}", robot.organisation, robot.name);
+            admit_from(session, &parts, &name, addresses).await
         }
         RobotCommand::Remove { robot } => {
             let parts = ["orgs", &robot.organisation, "robots", &robot.name];

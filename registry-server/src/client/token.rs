@@ -6,7 +6,7 @@ use super::{
     Column, MOST, Session, http::Question, made, note, store::Credential, table::column,
     whole_seconds,
 };
-use crate::cli::client::{NewTokenArgs, TokenCommand};
+use crate::cli::client::{NewTokenArgs, Part, TokenCommand};
 
 const COLUMNS: &[Column] = &[
     column("ID", "id"),
@@ -26,25 +26,34 @@ pub(super) async fn token(session: &Session, command: &TokenCommand) -> anyhow::
             let question = Question::post(&["tokens"], new_token(args)?);
             session.tell_token(&session.ask(question).await?)
         }
-        TokenCommand::List => {
-            let tokens = session.list(&["tokens"], &[], MOST).await?;
-            session.tell_list(tokens, COLUMNS)
+        TokenCommand::List { robot } => {
+            let parts = tokens(robot.as_ref());
+            session.tell_list(session.list(&parts, &[], MOST).await?, COLUMNS)
         }
-        TokenCommand::Revoke { id } => {
-            let number = id.to_string();
-            let done = session.ask(Question::delete(&["tokens", &number])).await?;
+        TokenCommand::Revoke { id, robot } => {
+            let (number, mut parts) = (id.to_string(), tokens(robot.as_ref()));
+            parts.push(&number);
+            let done = session.ask(Question::delete(&parts)).await?;
             forget(session, *id)?;
             session.tell(&done, &format!("token {id} has ended\n"))
         }
-        TokenCommand::Rotate { id, overlap } => {
-            let number = id.to_string();
+        TokenCommand::Rotate { id, overlap, robot } => {
+            let (number, mut parts) = (id.to_string(), tokens(robot.as_ref()));
+            parts.extend([&number, "rotate"]);
             let body = json!({"overlap": overlap.as_secs()});
-            let parts = ["tokens", number.as_str(), "rotate"];
             let data = session.ask(Question::post(&parts, body)).await?;
             // Printed even if it cannot be kept: nobody can say it again.
             session.tell_token(&data)?;
             succeed(session, *id, &data)
         }
+    }
+}
+
+/// The path of one's own tokens, or those of a robot.
+fn tokens(robot: Option<&Part>) -> Vec<&str> {
+    match robot {
+        Some(robot) => vec!["orgs", &robot.organisation, "robots", &robot.name, "tokens"],
+        None => vec!["tokens"],
     }
 }
 

@@ -1,6 +1,6 @@
 //! Users.
 
-use granary_access::{Handle, PrincipalId};
+use granary_access::{AddressBlocks, Handle, PrincipalId};
 use sea_orm::FromQueryResult;
 use serde_json::json;
 
@@ -9,6 +9,7 @@ use super::{
     credentials::set_password,
     groups::{ITSELF, Name, THINGS_OF, end},
     office::{Authority, Decided},
+    rights::addresses,
     warm::count_up,
 };
 use crate::{
@@ -50,7 +51,7 @@ pub enum FirstAccount {
 }
 
 /// A user as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredUser {
     /// Its name.
     pub name: String,
@@ -58,8 +59,33 @@ pub struct StoredUser {
     pub is_active: bool,
     /// Whether it administers the installation.
     pub is_administrator: bool,
+    /// From where it may be used, if not from everywhere.
+    pub addresses: Option<AddressBlocks>,
     /// When it was made, in microseconds since 1970.
     pub created_at: i64,
+}
+
+const USERS: &str = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, addresses, created_at FROM principals";
+
+#[derive(FromQueryResult)]
+struct UserRow {
+    name: String,
+    is_active: bool,
+    is_administrator: bool,
+    addresses: Option<String>,
+    created_at: i64,
+}
+
+impl UserRow {
+    fn read(self) -> Result<StoredUser, CatalogError> {
+        Ok(StoredUser {
+            name: self.name,
+            is_active: self.is_active,
+            is_administrator: self.is_administrator,
+            addresses: self.addresses.as_deref().map(addresses).transpose()?,
+            created_at: self.created_at,
+        })
+    }
 }
 
 /// How a user goes.
@@ -136,17 +162,17 @@ impl Catalog {
 
     /// Up to `limit` users that were not removed, whose names stand behind `after`, by their names.
     pub async fn users(&self, after: &str, limit: u64) -> Result<Vec<StoredUser>, CatalogError> {
-        let query = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, created_at FROM principals \
-                     WHERE kind = 1 AND handle > $1 ORDER BY handle LIMIT $2";
+        let query = format!("{USERS} WHERE kind = 1 AND handle > $1 ORDER BY handle LIMIT $2");
         let values = [after.into(), sql::signed(limit).into()];
-        self.reads.all(query, values).await
+        let rows: Vec<UserRow> = self.reads.all(&query, values).await?;
+        rows.into_iter().map(UserRow::read).collect()
     }
 
     /// The user or robot of that number that was not removed.
     pub async fn user(&self, id: PrincipalId) -> Result<Option<StoredUser>, CatalogError> {
-        let query = "SELECT name, (state = 0) AS is_active, (system_role = 1) AS is_administrator, created_at FROM principals \
-                     WHERE id = $1 AND state <> 2";
-        self.reads.one(query, [id.0.into()]).await
+        let query = format!("{USERS} WHERE id = $1 AND state <> 2");
+        let row: Option<UserRow> = self.reads.one(&query, [id.0.into()]).await?;
+        row.map(UserRow::read).transpose()
     }
 
     /// Lets a user go or return. One who goes for good takes his robots with him.

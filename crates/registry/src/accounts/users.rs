@@ -1,6 +1,6 @@
 //! Users, as who administers the installation sees them.
 
-use granary_access::{Handle, Principal, PrincipalId, Reason, Scopes};
+use granary_access::{AddressBlocks, Handle, Principal, PrincipalId, Reason, Scopes};
 use granary_catalog::{Departed, Departure, NewUser, PrincipalKind};
 use granary_identity::Secret;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct UserReport {
     pub active: bool,
     /// Whether it administers the installation.
     pub administrator: bool,
+    /// From where it may be used, if not from everywhere.
+    pub addresses: Option<AddressBlocks>,
     /// When it was made.
     #[serde(serialize_with = "super::time::serialize")]
     #[schema(value_type = String, format = DateTime)]
@@ -44,6 +46,7 @@ impl Leave<Installation> {
             user: user.name,
             active: user.is_active,
             administrator: user.is_administrator,
+            addresses: user.addresses,
             created_at: user.created_at,
         });
         Ok(users.collect())
@@ -77,6 +80,16 @@ impl Leave<Installation> {
                 .set_password(self.authority(), id, phc)
                 .await?,
         )
+    }
+
+    /// Says from where a user may be used; from everywhere without a list.
+    pub async fn set_user_addresses(
+        &self,
+        user: &str,
+        addresses: Option<AddressBlocks>,
+    ) -> Result<(), AccountsError> {
+        self.registry.known(user).await?;
+        self.admit_from(user, addresses).await
     }
 
     /// Lets a user go or return.

@@ -9,7 +9,7 @@ use actix_web::{
         header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
-use granary_registry::{AccountsError, Reason, RegistryError, SignInError};
+use granary_registry::{AccountsError, Denial, Reason, RegistryError, SignInError};
 use serde_json::{Value, json};
 
 use super::schema::{Failed, Failure};
@@ -127,11 +127,7 @@ impl ApiRefusal {
                 "NOT_FOUND",
                 "no endpoint of this API has this path",
             ),
-            Self::Missing(what, name) => Line::new(
-                Status::NOT_FOUND,
-                "NOT_FOUND",
-                format!("there is no {what} '{name}', or you may not see it"),
-            ),
+            Self::Missing(what, name) => no_such(what, name),
             Self::Method(method, _) => Line::new(
                 Status::METHOD_NOT_ALLOWED,
                 "METHOD_NOT_ALLOWED",
@@ -200,7 +196,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::HasRepositories(_)
         | Error::Full(_)
         | Error::IgnoresAddresses(_)
-        | Error::NoSuchUserOrLast(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
+        | Error::LastAdministrator(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))
         }
@@ -211,6 +207,12 @@ fn of_accounts(error: &AccountsError) -> Line {
         }
         Error::Registry(error) => of_registry(error),
     }
+}
+
+/// What is hidden and what is missing is told in the same words.
+fn no_such(what: &str, name: impl fmt::Display) -> Line {
+    let message = format!("there is no {what} '{name}', or you may not see it");
+    Line::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
 }
 
 /// What of a denial a client learns (decision 24): what it may not see looks as if it were not there.
@@ -250,8 +252,13 @@ fn of_denial(reason: Reason) -> Line {
 fn of_registry(error: &RegistryError) -> Line {
     use StatusCode as Status;
     match error {
+        RegistryError::Denied(Denial {
+            reason: Reason::Hidden | Reason::Missing,
+            repository: Some(name),
+            ..
+        })
+        | RegistryError::NameUnknown(name) => no_such("repository", name),
         RegistryError::Denied(denial) => of_denial(denial.reason),
-        RegistryError::NameUnknown(_) => of_denial(Reason::Missing),
         RegistryError::DeleteDisabled | RegistryError::OlderReplica(_) => {
             Line::new(Status::CONFLICT, "CONFLICT", error)
         }

@@ -42,8 +42,11 @@ async fn users_are_looked_after_from_anywhere() {
     let everywhere = words("user address erin --everywhere");
     alice.run(&everywhere).await.exits(0);
     there().await.is(200);
-    let organisation = words("user address acme --everywhere");
-    said(&alice.run(&organisation).await.exits(1), "(NOT_FOUND)");
+    for line in ["user address acme --everywhere", "user disable acme"] {
+        said(&alice.run(&words(line)).await.exits(1), "no user 'acme'");
+    }
+    let last = alice.run(&words("user disable alice")).await.exits(1);
+    said(&last, "last administrator");
 
     let other = format!("{} and more\n", password("erin"));
     let change = ["user", "password", "erin", "--password-stdin"];
@@ -136,7 +139,8 @@ async fn a_repository_is_shown_to_others_and_removed() {
     }
     let carol = Machine::of(&server, "carol").await;
     let remove = ["repository", "remove", "bob/deep/app"];
-    said(&carol.run(&remove).await.exits(1), "(NOT_FOUND)");
+    let hidden = carol.run(&remove).await.exits(1);
+    said(&hidden, "no repository 'bob/deep/app'");
     bob.run(&remove).await.exits(0);
     let gone = server.get("/v2/bob/deep/app/manifests/a").by(&basic("bob"));
     gone.await.is(404);

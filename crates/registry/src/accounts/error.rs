@@ -105,9 +105,9 @@ pub enum AccountsError {
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoSuchUser(String),
-    /// There is no such user, or nobody would administer the installation any more.
-    #[error("there is no user '{0}', or it is the last administrator who may log in")]
-    NoSuchUserOrLast(String),
+    /// Nobody would administer the installation any more.
+    #[error("'{0}' is the last administrator who may log in: make another one first")]
+    LastAdministrator(String),
     /// Nothing that can be granted.
     #[error("read, write, update, delete and admin can be granted, and at least one of them")]
     NotGrantable,

@@ -102,9 +102,8 @@ impl Leave<Installation> {
         let catalog = &self.parts().catalog;
         match done(catalog.depart(self.authority(), user, how).await?)? {
             Departed::Done => Ok(()),
-            Departed::NotThere | Departed::LastAdministrator => {
-                Err(AccountsError::NoSuchUserOrLast(user.to_owned()))
-            }
+            Departed::NotThere => Err(AccountsError::NoSuchUser(user.to_owned())),
+            Departed::LastAdministrator => Err(AccountsError::LastAdministrator(user.to_owned())),
             Departed::LastOwner(organisation) => Err(AccountsError::LastOwner(organisation)),
         }
     }

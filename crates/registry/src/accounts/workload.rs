@@ -6,10 +6,8 @@
 use std::{cmp::Reverse, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use granary_access::{Caller, Credential, Origin, Principal, Reason};
-use granary_catalog::{
-    Deed, IdentityTaken, IdentityUse, StoredIssuer, StoredPublisher, action, dialect,
-};
+use granary_access::{Credential, Origin, Principal};
+use granary_catalog::{IdentityTaken, IdentityUse, StoredIssuer, StoredPublisher, dialect};
 use granary_identity::{
     Secret, digest_of,
     oidc::{
@@ -191,7 +189,7 @@ impl Registry {
         };
         let identified = self.identify(&stored, token, (user, origin)).await;
         if matches!(identified, Err(SignInError::Wrong)) {
-            self.note_refused_identity(&stored.issuer, origin);
+            self.note_failed_login(&stored.issuer, "identity-token", origin);
         }
         identified.map(Some)
     }
@@ -319,26 +317,6 @@ impl Registry {
         });
         kept.insert(issuer.id, Arc::clone(&known));
         Ok(known)
-    }
-
-    /// Tells the audit log, a few times for each address.
-    fn note_refused_identity(&self, issuer: &str, origin: &Origin) {
-        let caller = Caller {
-            principal: Principal::Anonymous,
-            origin: origin.clone(),
-        };
-        let denials = &self.parts.accounts.denials;
-        if !denials.is_news(&caller, Reason::NoCredentials) {
-            return;
-        }
-        let (registry, deed) = (self.clone(), Deed::new(action::LOGIN_FAILED, issuer));
-        tokio::spawn(async move {
-            let catalog = &registry.parts.catalog;
-            let noting = catalog.note(caller.principal, caller.origin, deed, "identity-token");
-            if let Err(error) = noting.await {
-                tracing::warn!(%error, "a failed log-in could not be noted in the audit log");
-            }
-        });
     }
 }
 

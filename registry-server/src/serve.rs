@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     api,
     auth::{self, Doors, Place, providers::Providers},
-    config::{Anonymous, Config, StorageKind},
+    config::{Anonymous, Config, PublicUrl, StorageKind},
     control,
     drain::{self, Drain},
     edge::{Edge, EdgeOptions},
@@ -218,6 +218,14 @@ async fn listen(
     Ok(listener.serve(factory, metrics, drain).await?)
 }
 
+/// Whether credentials come over a network unencrypted, as far as can be known: a proxy that ends TLS is told of by its origin.
+fn is_open_to_eavesdroppers(config: &Config, listener: &Listener) -> bool {
+    let public_url = config.server.public_url.as_ref();
+    let is_tls = listener.is_tls() || public_url.is_some_and(PublicUrl::is_tls);
+    let addresses = listener.addresses();
+    !is_tls && addresses.iter().any(|address| !address.ip().is_loopback())
+}
+
 /// Says where the registry is and what to try next. Scripts read the first line.
 fn greet(config: &Config, access: Access, listener: &Listener) -> io::Result<()> {
     let scheme = if listener.is_tls() { "https" } else { "http" };
@@ -237,10 +245,18 @@ fn greet(config: &Config, access: Access, listener: &Listener) -> io::Result<()>
         writeln!(out, "  blobs    bucket {}", config.storage.s3.bucket)?;
     }
     match access {
-        Access::Accounts => writeln!(
-            out,
-            "  access   accounts: log in with a name and a password or token"
-        )?,
+        Access::Accounts => {
+            writeln!(
+                out,
+                "  access   accounts: log in with a name and a password or token"
+            )?;
+            if is_open_to_eavesdroppers(config, listener) {
+                writeln!(
+                    out,
+                    "  warning  passwords and tokens come over plain HTTP: set server.tls_cert and server.tls_key, or server.public_url to the https:// origin of the proxy in front"
+                )?;
+            }
+        }
         Access::Open(Anonymous::Loopback) => writeln!(
             out,
             "  access   anyone on this machine may push and pull: there are no accounts"

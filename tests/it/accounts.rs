@@ -355,25 +355,34 @@ async fn there_is_one_first_account() {
     }
 }
 
+/// A command on a data folder, with passwords that cost little.
+fn on(data: &std::path::Path, arguments: &[&str]) -> std::process::Command {
+    let mut command = granary();
+    command.args(arguments).arg("--data").arg(data);
+    command
+        .env("GRANARY_AUTH__PASSWORD_MEMORY", "8MiB")
+        .env("GRANARY_AUTH__PASSWORD_ITERATIONS", "1");
+    command
+}
+
+/// A data folder with the account of alice.
+async fn alices() -> tempfile::TempDir {
+    let data = tempfile::tempdir().unwrap();
+    let arguments = ["admin", "bootstrap", "--user", "alice", "--password-stdin"];
+    let input = format!("{}\n", password("alice"));
+    let bootstrap = on(data.path(), &arguments);
+    run_with_input(bootstrap, &input).await.exits(0);
+    data
+}
+
 #[tokio::test]
 async fn a_server_with_accounts_listens_to_everybody() {
-    let data = tempfile::tempdir().unwrap();
-    let command = |arguments: &[&str]| {
-        let mut command = granary();
-        command.args(arguments).arg("--data").arg(data.path());
-        command
-            .env("GRANARY_AUTH__PASSWORD_MEMORY", "8MiB")
-            .env("GRANARY_AUTH__PASSWORD_ITERATIONS", "1");
-        command
-    };
-    let serve = command(&["serve", "--listen", "0.0.0.0:0"]);
+    let empty = tempfile::tempdir().unwrap();
+    let serve = on(empty.path(), &["serve", "--listen", "0.0.0.0:0"]);
     said(&run(serve).await.exits(2), "--allow-anonymous");
-    let bootstrap = command(&["admin", "bootstrap", "--user", "alice", "--password-stdin"]);
-    let input = format!("{}\n", password("alice"));
-    run_with_input(bootstrap, &input).await.exits(0);
 
     let server = settings()
-        .on(data)
+        .on(alices().await)
         .argument("--listen")
         .argument("0.0.0.0:0")
         .start()
@@ -386,6 +395,29 @@ async fn a_server_with_accounts_listens_to_everybody() {
     };
     challenge(&from_elsewhere().await);
     from_elsewhere().by(&basic("alice")).await.is(200);
+}
+
+#[tokio::test]
+async fn whoever_listens_in_on_plain_http_is_warned_of() {
+    for (listen, public_url, is_warned) in [
+        ("0.0.0.0:0", "http://registry.example.org", true),
+        ("0.0.0.0:0", "https://registry.example.org", false),
+        ("127.0.0.1:0", "http://registry.example.org", false),
+    ] {
+        let server = settings()
+            .on(alices().await)
+            .env("GRANARY_SERVER__PUBLIC_URL", public_url)
+            .argument("--listen")
+            .argument(listen)
+            .start()
+            .await;
+        let greeting = eventually("the greeting", async || {
+            Some(server.output()).filter(|output| output.contains("_catalog"))
+        })
+        .await;
+        let is = greeting.contains("passwords and tokens come over plain HTTP");
+        assert_eq!(is, is_warned, "{listen} {public_url} {greeting}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix_web::http::Uri;
+use url::Url;
 
 use super::units::{parse_duration, show_duration};
 
@@ -82,6 +83,11 @@ impl PublicUrl {
         &self.0
     }
 
+    /// Whether clients speak TLS with it.
+    pub fn is_tls(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
     /// `host[:port]`.
     pub fn authority(&self) -> &str {
         self.0.split_once("://").map_or(&self.0, |(_, host)| host)
@@ -92,23 +98,20 @@ impl FromStr for PublicUrl {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        let uri: Uri = text
-            .parse()
-            .map_err(|_| BadValue::new("this is not a URL"))?;
-        let (Some(scheme @ ("http" | "https")), Some(authority)) =
-            (uri.scheme_str(), uri.authority())
-        else {
+        if !text.starts_with("http://") && !text.starts_with("https://") {
             return Err(BadValue::new("this is not an http:// or https:// URL"));
-        };
-        if authority.as_str().contains('@') {
+        }
+        let url = Url::parse(text).map_err(|_| BadValue::new("this is not a URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
             return Err(BadValue::new("a public URL holds no credentials"));
         }
-        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+        if url.query().is_some() || url.fragment().is_some() || url.path() != "/" {
             return Err(BadValue::new(
                 "a registry sits at the root of its host: no path and no query",
             ));
         }
-        Ok(Self(format!("{scheme}://{authority}")))
+        // As browsers write it in `Origin`, without the port that the scheme has anyway (RFC 6454 section 6.2).
+        Ok(Self(url.origin().ascii_serialization()))
     }
 }
 
@@ -471,18 +474,28 @@ mod tests {
 
     #[test]
     fn public_urls_are_origins() {
-        assert_eq!(
-            "https://registry.example.org/"
-                .parse::<PublicUrl>()
-                .unwrap()
-                .as_str(),
-            "https://registry.example.org"
-        );
+        for (text, origin) in [
+            (
+                "https://registry.example.org/",
+                "https://registry.example.org",
+            ),
+            (
+                "https://Registry.Example.org:443",
+                "https://registry.example.org",
+            ),
+            ("http://10.0.0.1:80/", "http://10.0.0.1"),
+            ("http://[::1]:5000", "http://[::1]:5000"),
+        ] {
+            assert_eq!(text.parse::<PublicUrl>().unwrap().as_str(), origin);
+        }
         for text in [
             "registry.example.org",
             "https://h/registry",
             "https://u:p@h",
             "https://h/?a",
+            "https://h/#a",
+            "https:h",
+            "https://",
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }

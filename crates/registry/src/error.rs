@@ -179,7 +179,14 @@ fn denial_text(denial: &Denial) -> String {
         (Reason::Ended, _) => "these credentials are no longer good: log in again".to_owned(),
         (Reason::Address, _) => "these credentials are not good from this address".to_owned(),
         (Reason::TokenTooNarrow, _) => "the token was issued for less than this".to_owned(),
-        (Reason::ImmutableTag, _) => "the tag is one that nobody moves".to_owned(),
+        (Reason::ImmutableTag, Asks::Delete) => format!(
+            "tags of this name are immutable in '{}': who may administer it removes them",
+            name.unwrap_or_default()
+        ),
+        (Reason::ImmutableTag, _) => format!(
+            "tags of this name are immutable in '{}', and this one is there with other content: push under another tag",
+            name.unwrap_or_default()
+        ),
         (_, Asks::Read) | (Reason::Missing, _) => format!(
             "repository '{}' is not known here",
             name.unwrap_or_default()

@@ -113,6 +113,11 @@ async fn nobody_moves_an_immutable_tag() {
             denied.json()["errors"][0]["detail"]["reason"],
             "immutable-tag"
         );
+        assert!(
+            denied.message().contains("'bob/app'"),
+            "{}",
+            denied.message()
+        );
     }
     put_image(&server, &bob, "bob/app", "v1", &image(1))
         .await

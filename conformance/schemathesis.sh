@@ -38,8 +38,8 @@ layer=$(api "/v2/bob/app/manifests/latest" | jq -r '.layers[0].digest')
 KNOWN=$(jq -n --arg image "$image" --arg layer "$layer" '
   {manifests: ["latest", "nothing", $image], blobs: [$layer, $image], referrers: [$image, $layer]} | {
     read: (. + {v2: ["bob/app", "bob/nothing", "carol/app"], users: ["bob", "nobody"], namespaces: ["bob", "acme", "nothing"],
-      orgs: ["acme", "nothing"], teams: ["core", "nothing"], robots: ["ci", "nothing"], members: ["bob", "carol"]}),
-    change: (. + {v2: ["bob/doomed", "bob/nothing", "carol/app"], teams: ["core"], robots: ["ci"], members: ["carol", "dave"]}),
+      orgs: ["acme", "nothing"], owners: ["acme", "alice", "nothing"], teams: ["core", "nothing"], robots: ["ci", "nothing"], members: ["bob", "carol"]}),
+    change: (. + {v2: ["bob/doomed", "bob/nothing", "carol/app"], owners: ["acme", "alice"], teams: ["core"], robots: ["ci"], members: ["carol", "dave"]}),
     only: {users: ["dave"], namespaces: ["doomed", "carol"], orgs: ["doomed", "nothing"],
       repositories: ["bob/gone", "bob/nothing", "carol/app"]}
   }')

@@ -33,7 +33,7 @@ pub use providers::{
 };
 pub use publishers::{
     IssuerAddArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs, PublisherAddArgs,
-    PublisherCommand, PublisherListArgs,
+    PublisherCommand, PublisherListArgs, PublisherRuleArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

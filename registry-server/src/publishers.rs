@@ -95,7 +95,7 @@ pub fn publisher(command: &PublisherCommand) -> anyhow::Result<()> {
         }
         PublisherCommand::List(args) => {
             let command = PublishingCommand::Publishers {
-                owner: args.organisation.clone(),
+                owner: args.owner.clone(),
                 after: args.after.clone(),
             };
             ask(&args.output, command, |report| page(report, line))
@@ -108,23 +108,16 @@ pub fn publisher(command: &PublisherCommand) -> anyhow::Result<()> {
 }
 
 fn add(args: &PublisherAddArgs) -> Result<PublishingCommand, UsageError> {
-    let mut claims = std::collections::BTreeMap::new();
-    for (name, pattern) in &args.claims {
-        if claims.insert(name.clone(), pattern.clone()).is_some() {
-            return Err(UsageError(format!(
-                "the claim '{name}' is given twice: all that are given must match"
-            )));
-        }
-    }
+    let rule = &args.rule;
     Ok(PublishingCommand::AddPublisher {
         owner: args.robot.owner().to_owned(),
         request: PublisherRequest {
             robot: own_part(&args.robot),
-            issuer: args.issuer.clone(),
-            claims,
-            scopes: (!args.scopes.is_empty()).then(|| args.scopes.clone()),
-            once: args.once,
-            waits: seconds(args.expires)?,
+            issuer: rule.issuer.clone(),
+            claims: rule.claims()?,
+            scopes: (!rule.scopes.is_empty()).then(|| rule.scopes.clone()),
+            once: rule.once,
+            waits: seconds(rule.expires)?,
         },
     })
 }

@@ -2,6 +2,7 @@
 
 mod keeping;
 mod people;
+mod robots;
 mod strangers;
 mod stub;
 mod trail;

@@ -119,38 +119,38 @@ pub(crate) const OFFICES: &[Row] = &[
         204,
     ),
     row(
-        "POST /api/v1/orgs/{org}/robots",
+        "POST /api/v1/owners/{owner}/robots",
         Theirs,
         || json!({"robot": "ci"}),
         201,
     ),
-    row("GET /api/v1/orgs/{org}/robots", Theirs, none, 200),
+    row("GET /api/v1/owners/{owner}/robots", Theirs, none, 200),
     row(
-        "POST /api/v1/orgs/{org}/robots/{robot}/tokens",
+        "POST /api/v1/owners/{owner}/robots/{robot}/tokens",
         Theirs,
         || json!({"name": "t", "addresses": ["10.0.0.0/8"]}),
         201,
     ),
     row(
-        "GET /api/v1/orgs/{org}/robots/{robot}/tokens",
+        "GET /api/v1/owners/{owner}/robots/{robot}/tokens",
         Theirs,
         none,
         200,
     ),
     row(
-        "PATCH /api/v1/orgs/{org}/robots/{robot}",
+        "PATCH /api/v1/owners/{owner}/robots/{robot}",
         Theirs,
         || json!({"addresses": null}),
         204,
     ),
     row(
-        "POST /api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate",
+        "POST /api/v1/owners/{owner}/robots/{robot}/tokens/{id}/rotate",
         Theirs,
         || json!({"overlap": 60}),
         201,
     ),
     row(
-        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}",
+        "DELETE /api/v1/owners/{owner}/robots/{robot}/tokens/{id}",
         Theirs,
         none,
         204,
@@ -158,16 +158,21 @@ pub(crate) const OFFICES: &[Row] = &[
     row("GET /api/v1/issuers", Installation, none, 200),
     row("POST /api/v1/issuers", Installation, || issuer(ISSUER), 201),
     row("DELETE /api/v1/issuers/{id}", Installation, none, 204),
-    row("POST /api/v1/orgs/{org}/publishers", Theirs, publisher, 201),
-    row("GET /api/v1/orgs/{org}/publishers", Theirs, none, 200),
     row(
-        "DELETE /api/v1/orgs/{org}/publishers/{id}",
+        "POST /api/v1/owners/{owner}/publishers",
+        Theirs,
+        publisher,
+        201,
+    ),
+    row("GET /api/v1/owners/{owner}/publishers", Theirs, none, 200),
+    row(
+        "DELETE /api/v1/owners/{owner}/publishers/{id}",
         Theirs,
         none,
         204,
     ),
     row(
-        "DELETE /api/v1/orgs/{org}/robots/{robot}",
+        "DELETE /api/v1/owners/{owner}/robots/{robot}",
         Theirs,
         none,
         204,
@@ -278,10 +283,10 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
         "DELETE /api/v1/tokens/{id}" | "POST /api/v1/tokens/{id}/rotate" => {
             api_token(server, "bob", &[]).await.id
         }
-        "DELETE /api/v1/orgs/{org}/robots/{robot}/tokens/{id}"
-        | "POST /api/v1/orgs/{org}/robots/{robot}/tokens/{id}/rotate" => {
+        "DELETE /api/v1/owners/{owner}/robots/{robot}/tokens/{id}"
+        | "POST /api/v1/owners/{owner}/robots/{robot}/tokens/{id}/rotate" => {
             let made = asked(
-                server.post("/api/v1/orgs/acme/robots/ci/tokens"),
+                server.post("/api/v1/owners/acme/robots/ci/tokens"),
                 &json!({"name": "t"}),
             );
             let made = made.by(&basic("bob")).await.is(201).json();
@@ -293,8 +298,8 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
             let made = made.await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
         }
-        "DELETE /api/v1/orgs/{org}/publishers/{id}" => {
-            let path = "/api/v1/orgs/acme/publishers";
+        "DELETE /api/v1/owners/{owner}/publishers/{id}" => {
+            let path = "/api/v1/owners/acme/publishers";
             let made = asked(server.post(path), &publisher()).by(&basic("bob"));
             let made = made.await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
@@ -326,6 +331,7 @@ impl Row {
             .replace("{id}", &id.to_string())
             .replace("{user}", "dave")
             .replace("{org}", "acme")
+            .replace("{owner}", "acme")
             .replace("{team}", "core")
             .replace("{member}", "dave")
             .replace("{robot}", "ci")

@@ -53,7 +53,7 @@ pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
 pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
 pub use publishers::{IssuerReport, IssuerRequest, PublisherReport, PublisherRequest};
 pub use publishing_command::{PublishingCommand, PublishingReport};
-pub use robots::{HasRobots, RobotReport};
+pub use robots::RobotReport;
 pub use sign_in::{Shown, SignInError};
 pub(crate) use signing::opened;
 pub use tenancy::{

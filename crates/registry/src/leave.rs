@@ -14,8 +14,8 @@ pub trait Sphere: Send + Sync + 'static {
     /// What says which one of its kind, such as an organisation's name.
     type Of;
 
-    /// What is asked of the decision function.
-    fn office(of: Self::Of) -> Office;
+    /// What is asked of the decision function, for who asks.
+    fn office(of: Self::Of, asker: &Principal) -> Office;
 }
 
 /// One's own account.
@@ -38,6 +38,10 @@ pub enum OrganisationAdmin {}
 #[derive(Debug)]
 pub enum OrganisationOwner {}
 
+/// To look after the robots of an organisation, or one's own, and who publishes as one of them.
+#[derive(Debug)]
+pub enum RobotOwner {}
+
 /// To look after a team, `ORGANISATION/TEAM`.
 #[derive(Debug)]
 pub enum TeamMaintainer {}
@@ -53,7 +57,7 @@ pub enum RepositoryAdmin {}
 impl Sphere for OwnAccount {
     type Of = ();
 
-    fn office((): ()) -> Office {
+    fn office((): (), _: &Principal) -> Office {
         Office::Account
     }
 }
@@ -61,7 +65,7 @@ impl Sphere for OwnAccount {
 impl Sphere for Installation {
     type Of = ();
 
-    fn office((): ()) -> Office {
+    fn office((): (), _: &Principal) -> Office {
         Office::Installation
     }
 }
@@ -69,7 +73,7 @@ impl Sphere for Installation {
 impl Sphere for OrganisationMember {
     type Of = String;
 
-    fn office(name: String) -> Office {
+    fn office(name: String, _: &Principal) -> Office {
         Office::Organisation(name, Role::Member)
     }
 }
@@ -77,7 +81,7 @@ impl Sphere for OrganisationMember {
 impl Sphere for OrganisationAdmin {
     type Of = String;
 
-    fn office(name: String) -> Office {
+    fn office(name: String, _: &Principal) -> Office {
         Office::Organisation(name, Role::Admin)
     }
 }
@@ -85,15 +89,26 @@ impl Sphere for OrganisationAdmin {
 impl Sphere for OrganisationOwner {
     type Of = String;
 
-    fn office(name: String) -> Office {
+    fn office(name: String, _: &Principal) -> Office {
         Office::Organisation(name, Role::Owner)
+    }
+}
+
+impl Sphere for RobotOwner {
+    type Of = String;
+
+    fn office(owner: String, asker: &Principal) -> Office {
+        match asker {
+            Principal::Known { name, .. } if **name == *owner => Office::Account,
+            _ => Office::Organisation(owner, Role::Admin),
+        }
     }
 }
 
 impl Sphere for TeamMaintainer {
     type Of = String;
 
-    fn office(name: String) -> Office {
+    fn office(name: String, _: &Principal) -> Office {
         Office::Team(name)
     }
 }
@@ -101,7 +116,7 @@ impl Sphere for TeamMaintainer {
 impl Sphere for NamespaceAdmin {
     type Of = String;
 
-    fn office(name: String) -> Office {
+    fn office(name: String, _: &Principal) -> Office {
         Office::Namespace(name)
     }
 }
@@ -109,7 +124,7 @@ impl Sphere for NamespaceAdmin {
 impl Sphere for RepositoryAdmin {
     type Of = granary_oci::RepositoryName;
 
-    fn office(name: granary_oci::RepositoryName) -> Office {
+    fn office(name: granary_oci::RepositoryName, _: &Principal) -> Office {
         Office::Repository(name)
     }
 }
@@ -165,7 +180,7 @@ impl Registry {
         caller: &Caller,
         of: S::Of,
     ) -> Result<Leave<S>, AccountsError> {
-        let office = S::office(of);
+        let office = S::office(of, &caller.principal);
         let rights = self.rights_in(caller, &office).await?;
         let context = Context {
             now: rights.now,
@@ -194,7 +209,8 @@ impl Registry {
 
     /// Leave for a command of the machine's operator, who may do everything.
     pub(crate) fn operators_leave<S: Sphere>(&self, of: S::Of) -> Leave<S> {
-        self.given(&Caller::operator(), S::office(of))
+        let operator = Caller::operator();
+        self.given(&operator, S::office(of, &operator.principal))
     }
 
     fn given<S>(&self, caller: &Caller, office: Office) -> Leave<S> {

@@ -33,14 +33,13 @@ pub use access::{
 };
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys,
-    GrantReport, GrantRequest, GroupsCommand, GroupsReport, HasRobots, IdentityRefused,
-    IssuedToken, IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand,
-    KeysReport, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport,
-    NamespaceReport, NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest,
-    ProviderCommand, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport,
-    RobotReport, RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport,
-    TenancyCommand, TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace,
-    network,
+    GrantReport, GrantRequest, GroupsCommand, GroupsReport, IdentityRefused, IssuedToken,
+    IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand, KeysReport, LOGIN_TIME,
+    LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport,
+    NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand,
+    PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, RobotReport,
+    RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand,
+    TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace, network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditKeys,
@@ -63,7 +62,7 @@ pub use import::{
 };
 pub use leave::{
     Installation, Leave, NamespaceAdmin, OrganisationAdmin, OrganisationMember, OrganisationOwner,
-    OwnAccount, RepositoryAdmin, Sphere, TeamMaintainer,
+    OwnAccount, RepositoryAdmin, RobotOwner, Sphere, TeamMaintainer,
 };
 pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};

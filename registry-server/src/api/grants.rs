@@ -20,7 +20,7 @@ use crate::auth::Doors;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewGrant {
-    /// To whom: a user, a robot `ORGANISATION+ROBOT` or a team `ORGANISATION/TEAM`.
+    /// To whom: a user, a robot `OWNER+ROBOT` or a team `ORGANISATION/TEAM`.
     #[schema(max_length = 200)]
     to: String,
     /// What: read, write, update, delete, admin.

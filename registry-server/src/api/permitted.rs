@@ -7,7 +7,7 @@ use granary_oci::RepositoryName;
 use granary_registry::{
     AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, OrganisationAdmin,
     OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError, RepositoryAdmin,
-    Sphere, TeamMaintainer,
+    RobotOwner, Sphere, TeamMaintainer,
 };
 use serde::de::DeserializeOwned;
 
@@ -92,6 +92,15 @@ impl InPath for OrganisationAdmin {
 impl InPath for OrganisationOwner {
     const WHAT: &'static str = "organisation";
     const PARTS: &'static [&'static str] = &["org"];
+
+    fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
+        Ok(name::<Self>(request))
+    }
+}
+
+impl InPath for RobotOwner {
+    const WHAT: &'static str = "organisation";
+    const PARTS: &'static [&'static str] = &["owner"];
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use granary_access::Scope;
 use granary_registry::{
-    Installation, IssuerReport, IssuerRequest, OrganisationAdmin, PublisherReport, PublisherRequest,
+    Installation, IssuerReport, IssuerRequest, PublisherReport, PublisherRequest, RobotOwner,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -76,9 +76,9 @@ pub(super) fn configure(scope: &mut web::ServiceConfig) {
     resource(scope, "/api/v1/issuers", issuers);
     resource(scope, "/api/v1/issuers/{id}", [delete(delete_issuer)]);
     let publishers = [get(get_publishers), post(post_publisher)];
-    resource(scope, "/api/v1/orgs/{org}/publishers", publishers);
+    resource(scope, "/api/v1/owners/{owner}/publishers", publishers);
     let publisher = [delete(delete_publisher)];
-    resource(scope, "/api/v1/orgs/{org}/publishers/{id}", publisher);
+    resource(scope, "/api/v1/owners/{owner}/publishers/{id}", publisher);
 }
 
 /// Lists the issuers whose identity tokens are taken.
@@ -131,16 +131,16 @@ pub(crate) async fn delete_issuer(
     Ok(no_content())
 }
 
-/// Lists the publishers of an organisation's robots.
+/// Lists the publishers of an organisation's robots, or of one's own.
 #[utoipa::path(
     get,
-    path = "/api/v1/orgs/{org}/publishers",
+    path = "/api/v1/owners/{owner}/publishers",
     tag = "publishers",
-    params(("org" = String, Path, description = "the organisation's name"), PageQuery),
+    params(("owner" = String, Path, description = "an organisation, or oneself"), PageQuery),
     responses((status = 200, description = "in the order in which they were made", body = Listed<Vec<PublisherReport>>), Refusals)
 )]
 pub(crate) async fn get_publishers(
-    Permitted(leave): Permitted<OrganisationAdmin>,
+    Permitted(leave): Permitted<RobotOwner>,
     query: web::Query<PageQuery>,
 ) -> Result<HttpResponse, ApiRefusal> {
     let page = leave.publishers(query.page()?).await?;
@@ -150,14 +150,14 @@ pub(crate) async fn get_publishers(
 /// Has identity tokens be a robot, if their claims say so. It may be added before the first of them comes.
 #[utoipa::path(
     post,
-    path = "/api/v1/orgs/{org}/publishers",
+    path = "/api/v1/owners/{owner}/publishers",
     tag = "publishers",
-    params(("org" = String, Path, description = "the organisation's name")),
+    params(("owner" = String, Path, description = "an organisation, or oneself")),
     request_body = NewPublisher,
     responses((status = 201, description = "it waits for its first use", body = Done<PublisherReport>), Refusals, BodyRefusals)
 )]
 pub(crate) async fn post_publisher(
-    PermittedJson(leave, body): PermittedJson<OrganisationAdmin, NewPublisher>,
+    PermittedJson(leave, body): PermittedJson<RobotOwner, NewPublisher>,
 ) -> Result<HttpResponse, ApiRefusal> {
     let request = PublisherRequest {
         robot: body.robot,
@@ -173,13 +173,13 @@ pub(crate) async fn post_publisher(
 /// Removes a publisher. What was signed in by it counts no longer.
 #[utoipa::path(
     delete,
-    path = "/api/v1/orgs/{org}/publishers/{id}",
+    path = "/api/v1/owners/{owner}/publishers/{id}",
     tag = "publishers",
-    params(("org" = String, Path, description = "the organisation's name"), ("id" = i64, Path, description = "the publisher's number")),
+    params(("owner" = String, Path, description = "an organisation, or oneself"), ("id" = i64, Path, description = "the publisher's number")),
     responses((status = 204, description = "it counts no longer"), Refusals)
 )]
 pub(crate) async fn delete_publisher(
-    Permitted(leave): Permitted<OrganisationAdmin>,
+    Permitted(leave): Permitted<RobotOwner>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiRefusal> {
     leave.remove_publisher(number(&request, "id")?).await?;

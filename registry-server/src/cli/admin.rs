@@ -196,7 +196,7 @@ pub enum GrantCommand {
 /// `granary admin grant add`
 #[derive(Debug, Args)]
 pub struct GrantAddArgs {
-    /// To whom: a user, ORGANISATION/TEAM or ORGANISATION+ROBOT.
+    /// To whom: a user, ORGANISATION/TEAM or OWNER+ROBOT.
     #[arg(value_name = "NAME")]
     pub user: String,
     /// What: VERBS of read, write, update, delete, admin; REPOSITORIES is a name, or a prefix with /**; TAGS are patterns with *.

@@ -8,8 +8,10 @@ use granary_registry::{LastRow, Month};
 
 use super::{AddressesArgs, CreateByArg, VisibilityArg};
 
+mod robots;
 mod users;
 
+pub use robots::{PublisherCommand, RobotCommand};
 pub use users::{OwnPasswordArgs, RepositoryCommand, SetVisibilityArgs, UserCommand};
 
 /// Commands that ask a server. `granary --help` lists them by themselves, see [`help`].
@@ -42,9 +44,12 @@ pub enum ClientCommand {
     /// Who belongs to organisations and teams, and as what.
     #[command(hide = true)]
     Member(At<MemberCommand>),
-    /// Robots of organisations, and their tokens.
+    /// Robots of organisations and one's own, and their tokens.
     #[command(hide = true)]
     Robot(At<RobotCommand>),
+    /// Whose identity tokens are a robot, so that CI publishes without a secret.
+    #[command(hide = true)]
+    Publisher(At<PublisherCommand>),
     /// Rights of others in one's own repositories.
     #[command(hide = true)]
     Grant(At<GrantCommand>),
@@ -144,7 +149,7 @@ pub enum TokenCommand {
     /// List one's tokens, without what is secret of them.
     List {
         /// Those of this robot instead.
-        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        #[arg(long, value_name = "OWNER+ROBOT", value_parser = part_of_plus)]
         robot: Option<Part>,
     },
     /// End a token, and what was logged in by it.
@@ -153,7 +158,7 @@ pub enum TokenCommand {
         #[arg(value_name = "ID")]
         id: i64,
         /// It is one of this robot.
-        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        #[arg(long, value_name = "OWNER+ROBOT", value_parser = part_of_plus)]
         robot: Option<Part>,
     },
     /// Give a token a successor of the same name, scopes and end, and print that, this once. The token itself ends a while later.
@@ -165,7 +170,7 @@ pub enum TokenCommand {
         #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
         overlap: Duration,
         /// It is one of this robot.
-        #[arg(long, value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
+        #[arg(long, value_name = "OWNER+ROBOT", value_parser = part_of_plus)]
         robot: Option<Part>,
     },
 }
@@ -308,60 +313,19 @@ impl RoleArg {
     }
 }
 
-/// `granary robot`
-#[derive(Debug, Subcommand)]
-pub enum RobotCommand {
-    /// Make a robot. Its tokens are made with 'granary robot token', and looked after with 'granary token ... --robot'.
-    Create {
-        /// The robot.
-        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
-        robot: Part,
-    },
-    /// List the robots of an organisation.
-    List {
-        /// The organisation.
-        #[arg(value_name = "ORGANISATION")]
-        organisation: String,
-    },
-    /// Say from where a robot may be used.
-    Address {
-        /// The robot.
-        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
-        robot: Part,
-        /// From where.
-        #[command(flatten)]
-        addresses: AddressesArgs,
-    },
-    /// Remove a robot for good, with its tokens and rights.
-    Remove {
-        /// The robot.
-        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
-        robot: Part,
-    },
-    /// Make a token of a robot and print it, this once.
-    Token {
-        /// The robot.
-        #[arg(value_name = "ORGANISATION+ROBOT", value_parser = part_of_plus)]
-        robot: Part,
-        /// The token.
-        #[command(flatten)]
-        token: NewTokenArgs,
-    },
-}
-
-/// A team or robot of an organisation.
+/// A team of an organisation, or a robot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The organisation.
-    pub organisation: String,
-    /// What the team or robot is called in it.
+    /// Whose it is.
+    pub owner: String,
+    /// What it is called there.
     pub name: String,
 }
 
 fn part(text: &str, sign: char, form: &str) -> Result<Part, String> {
     match text.split_once(sign) {
-        Some((organisation, name)) if !organisation.is_empty() && !name.is_empty() => Ok(Part {
-            organisation: organisation.to_owned(),
+        Some((owner, name)) if !owner.is_empty() && !name.is_empty() => Ok(Part {
+            owner: owner.to_owned(),
             name: name.to_owned(),
         }),
         _ => Err(format!("write it as {form}")),
@@ -373,7 +337,7 @@ fn part_of_slash(text: &str) -> Result<Part, String> {
 }
 
 fn part_of_plus(text: &str) -> Result<Part, String> {
-    part(text, '+', "ORGANISATION+ROBOT")
+    part(text, '+', "OWNER+ROBOT")
 }
 
 /// `granary grant`
@@ -381,7 +345,7 @@ fn part_of_plus(text: &str) -> Result<Part, String> {
 pub enum GrantCommand {
     /// Grant somebody something in repositories of one namespace.
     Add {
-        /// To whom: a user, a team ORGANISATION/TEAM or a robot ORGANISATION+ROBOT.
+        /// To whom: a user, a team ORGANISATION/TEAM or a robot OWNER+ROBOT.
         #[arg(value_name = "WHOM")]
         to: String,
         /// What: VERBS of read, write, update, delete, admin; REPOSITORIES is a name, or a prefix with /**; TAGS are patterns with *.

@@ -203,9 +203,9 @@ pub enum RoleArg {
 /// `granary admin robot`
 #[derive(Debug, Subcommand)]
 pub enum RobotCommand {
-    /// Make a robot. Its tokens are made with 'granary admin token create ORGANISATION+ROBOT'.
+    /// Make a robot. Its tokens are made with 'granary admin token create OWNER+ROBOT'.
     Create(RobotArgs),
-    /// List the robots of an organisation.
+    /// List the robots of an organisation or user.
     List(PartsArgs),
     /// Remove a robot for good, with its tokens and rights.
     Remove(RobotArgs),
@@ -215,7 +215,7 @@ pub enum RobotCommand {
 #[derive(Debug, Args)]
 pub struct RobotArgs {
     /// The robot.
-    #[arg(value_name = "ORGANISATION+ROBOT")]
+    #[arg(value_name = "OWNER+ROBOT")]
     pub robot: granary_access::RobotHandle,
     /// How to answer.
     #[command(flatten)]

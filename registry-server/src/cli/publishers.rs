@@ -1,10 +1,11 @@
 //! `granary admin issuer`, `publisher`: who publishes without a secret.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
 use super::OutputArgs;
+use crate::moving::UsageError;
 
 /// `granary admin issuer`
 #[derive(Debug, Subcommand)]
@@ -78,7 +79,7 @@ pub struct KeyArgs {
 pub enum PublisherCommand {
     /// Have identity tokens of an issuer be a robot, if their claims say so. It may be added before the first of them comes.
     Add(PublisherAddArgs),
-    /// List the publishers of an organisation's robots.
+    /// List the publishers of the robots of an organisation or user.
     List(PublisherListArgs),
     /// Remove a publisher. What was signed in by it counts no longer.
     Remove(NumberArgs),
@@ -88,8 +89,19 @@ pub enum PublisherCommand {
 #[derive(Debug, Args)]
 pub struct PublisherAddArgs {
     /// The robot.
-    #[arg(value_name = "ORGANISATION+ROBOT")]
+    #[arg(value_name = "OWNER+ROBOT")]
     pub robot: granary_access::RobotHandle,
+    /// Which tokens.
+    #[command(flatten)]
+    pub rule: PublisherRuleArgs,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Which identity tokens are a robot, and what they may do as that.
+#[derive(Debug, Args)]
+pub struct PublisherRuleArgs {
     /// Whose tokens: 'github', 'gitlab', or an issuer that was added.
     #[arg(long, value_name = "NAME|URL")]
     pub issuer: String,
@@ -107,17 +119,29 @@ pub struct PublisherAddArgs {
     /// How long it waits for its first use, such as 7d; without an end if it is not said.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub expires: Option<Duration>,
-    /// How to answer.
-    #[command(flatten)]
-    pub output: OutputArgs,
+}
+
+impl PublisherRuleArgs {
+    /// What claims must be.
+    pub fn claims(&self) -> Result<BTreeMap<String, String>, UsageError> {
+        let mut claims = BTreeMap::new();
+        for (name, pattern) in &self.claims {
+            if claims.insert(name.clone(), pattern.clone()).is_some() {
+                return Err(UsageError(format!(
+                    "the claim '{name}' is given twice: all that are given must match"
+                )));
+            }
+        }
+        Ok(claims)
+    }
 }
 
 /// `granary admin publisher list`
 #[derive(Debug, Args)]
 pub struct PublisherListArgs {
     /// Whose robots.
-    #[arg(value_name = "ORGANISATION")]
-    pub organisation: String,
+    #[arg(value_name = "OWNER")]
+    pub owner: String,
     /// Those behind this number.
     #[arg(long, value_name = "ID", default_value = "")]
     pub after: String,

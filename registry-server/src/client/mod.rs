@@ -6,6 +6,7 @@ mod audit;
 mod http;
 mod login;
 mod rights;
+mod robots;
 mod server_url;
 mod store;
 mod table;
@@ -59,7 +60,10 @@ pub fn run(command: &ClientCommand) -> anyhow::Result<()> {
             ClientCommand::Org(at) => tenancy::org(&open(&at.server)?, &at.command).await,
             ClientCommand::Team(at) => tenancy::team(&open(&at.server)?, &at.command).await,
             ClientCommand::Member(at) => tenancy::member(&open(&at.server)?, &at.command).await,
-            ClientCommand::Robot(at) => tenancy::robot(&open(&at.server)?, &at.command).await,
+            ClientCommand::Robot(at) => robots::robot(&open(&at.server)?, &at.command).await,
+            ClientCommand::Publisher(at) => {
+                robots::publisher(&open(&at.server)?, &at.command).await
+            }
             ClientCommand::Grant(at) => rights::grant(&open(&at.server)?, &at.command).await,
             ClientCommand::Namespace(args) => rights::namespace(&open(&args.server)?, args).await,
             ClientCommand::Visibility(args) => rights::visibility(&open(&args.server)?, args).await,

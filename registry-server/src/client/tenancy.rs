@@ -1,4 +1,4 @@
-//! `granary org`, `team`, `member` and `robot`: who belongs together.
+//! `granary org`, `team` and `member`: who belongs together.
 
 use reqwest::Method;
 use serde_json::json;
@@ -7,10 +7,9 @@ use super::{
     Column, MOST, Session,
     http::Question,
     table::{column, fields},
-    token::new_token,
     users::admit_from,
 };
-use crate::cli::client::{MemberCommand, OrgCommand, RobotCommand, TeamCommand};
+use crate::cli::client::{MemberCommand, OrgCommand, TeamCommand};
 
 const ORGANISATION: &[Column] = &[
     column("NAME", "organisation"),
@@ -27,13 +26,6 @@ const MEMBER: &[Column] = &[
     column("ROBOT", "robot"),
     column("SAID BY", "source"),
     column("SINCE", "since"),
-];
-
-const ROBOT: &[Column] = &[
-    column("ROBOT", "robot"),
-    column("ROLE", "role").or("what it was granted"),
-    column("OPEN TO", "addresses").or("everywhere"),
-    column("MADE", "created_at"),
 ];
 
 /// `granary org`
@@ -69,7 +61,11 @@ pub(super) async fn org(session: &Session, command: &OrgCommand) -> anyhow::Resu
     }
 }
 
-async fn removed(session: &Session, question: Question<'_>, name: &str) -> anyhow::Result<()> {
+pub(super) async fn removed(
+    session: &Session,
+    question: Question<'_>,
+    name: &str,
+) -> anyhow::Result<()> {
     let done = session.ask(question).await?;
     session.tell(&done, &format!("{name} is removed\n"))
 }
@@ -78,10 +74,10 @@ async fn removed(session: &Session, question: Question<'_>, name: &str) -> anyho
 pub(super) async fn team(session: &Session, command: &TeamCommand) -> anyhow::Result<()> {
     match command {
         TeamCommand::Create { team } => {
-            let parts = ["orgs", &team.organisation, "teams"];
+            let parts = ["orgs", &team.owner, "teams"];
             let question = Question::post(&parts, json!({"team": team.name}));
             let made = session.ask(question).await?;
-            let text = format!("{}/{} is there\n", team.organisation, team.name);
+            let text = format!("{}/{} is there\n", team.owner, team.name);
             session.tell(&made, &text)
         }
         TeamCommand::List { organisation } => {
@@ -89,8 +85,8 @@ pub(super) async fn team(session: &Session, command: &TeamCommand) -> anyhow::Re
             session.tell_list(session.list(&parts, &[], MOST).await?, TEAM)
         }
         TeamCommand::Remove { team } => {
-            let parts = ["orgs", &team.organisation, "teams", &team.name];
-            let name = format!("{}/{}", team.organisation, team.name);
+            let parts = ["orgs", &team.owner, "teams", &team.name];
+            let name = format!("{}/{}", team.owner, team.name);
             removed(session, Question::delete(&parts), &name).await
         }
     }
@@ -128,38 +124,6 @@ pub(super) async fn member(session: &Session, command: &MemberCommand) -> anyhow
             parts.push(member);
             let done = session.ask(Question::delete(&parts)).await?;
             session.tell(&done, &format!("{member} belongs to {group} no longer\n"))
-        }
-    }
-}
-
-/// `granary robot`
-pub(super) async fn robot(session: &Session, command: &RobotCommand) -> anyhow::Result<()> {
-    match command {
-        RobotCommand::Create { robot } => {
-            let parts = ["orgs", &robot.organisation, "robots"];
-            let question = Question::post(&parts, json!({"robot": robot.name}));
-            let made = session.ask(question).await?;
-            let text = format!("{}+{} is there\n", robot.organisation, robot.name);
-            session.tell(&made, &text)
-        }
-        RobotCommand::List { organisation } => {
-            let parts = ["orgs", organisation, "robots"];
-            session.tell_list(session.list(&parts, &[], MOST).await?, ROBOT)
-        }
-        RobotCommand::Address { robot, addresses } => {
-            let parts = ["orgs", &robot.organisation, "robots", &robot.name];
-            let name = format!("{}+{}", robot.organisation, robot.name);
-            admit_from(session, &parts, &name, addresses).await
-        }
-        RobotCommand::Remove { robot } => {
-            let parts = ["orgs", &robot.organisation, "robots", &robot.name];
-            let name = format!("{}+{}", robot.organisation, robot.name);
-            removed(session, Question::delete(&parts), &name).await
-        }
-        RobotCommand::Token { robot, token } => {
-            let parts = ["orgs", &robot.organisation, "robots", &robot.name, "tokens"];
-            let question = Question::post(&parts, new_token(token)?);
-            session.tell_token(&session.ask(question).await?)
         }
     }
 }

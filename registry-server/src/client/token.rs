@@ -52,7 +52,7 @@ pub(super) async fn token(session: &Session, command: &TokenCommand) -> anyhow::
 /// The path of one's own tokens, or those of a robot.
 fn tokens(robot: Option<&Part>) -> Vec<&str> {
     match robot {
-        Some(robot) => vec!["orgs", &robot.organisation, "robots", &robot.name, "tokens"],
+        Some(robot) => vec!["owners", &robot.owner, "robots", &robot.name, "tokens"],
         None => vec!["tokens"],
     }
 }

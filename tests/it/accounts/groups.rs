@@ -122,7 +122,7 @@ async fn an_owner_gives_a_robot_a_token_by_the_api() {
     asked("POST", "/orgs", &alice, acme, 409).await;
     asked(
         "POST",
-        "/orgs/acme/robots",
+        "/owners/acme/robots",
         &bob,
         json!({"robot": "ci"}),
         201,
@@ -130,7 +130,7 @@ async fn an_owner_gives_a_robot_a_token_by_the_api() {
     .await;
     asked(
         "POST",
-        "/orgs/acme/robots",
+        "/owners/acme/robots",
         &bob,
         json!({"robot": "C I"}),
         400,
@@ -160,7 +160,7 @@ async fn an_owner_gives_a_robot_a_token_by_the_api() {
     asked("PUT", "/orgs/acme/members/carol", &dave, role("owner"), 403).await;
     let made = asked(
         "POST",
-        "/orgs/acme/robots/ci/tokens",
+        "/owners/acme/robots/ci/tokens",
         &dave,
         json!({"name": "t"}),
         201,

@@ -187,7 +187,7 @@ async fn a_job_pushes_without_a_secret() {
         refused.refused(401, "UNAUTHORIZED");
         assert_eq!(refused.json()["error"], "invalid_grant");
     }
-    let path = format!("/api/v1/orgs/acme/publishers/{id}");
+    let path = format!("/api/v1/owners/acme/publishers/{id}");
     server.delete(&path).by(&basic("bob")).await.is(204);
     for ended in [&job, &named, &ours, &bearer(&token)] {
         server.get("/v2/").by(ended).await.is(401);

@@ -179,22 +179,22 @@ async fn commands_ask_for_what_they_say() {
         ),
         (
             "robot create acme+ci",
-            "POST /api/v1/orgs/acme/robots",
+            "POST /api/v1/owners/acme/robots",
             json!({"robot": "ci"}),
         ),
         (
             "robot list acme",
-            "GET /api/v1/orgs/acme/robots",
+            "GET /api/v1/owners/acme/robots",
             json!(null),
         ),
         (
             "robot remove acme+ci",
-            "DELETE /api/v1/orgs/acme/robots/ci",
+            "DELETE /api/v1/owners/acme/robots/ci",
             json!(null),
         ),
         (
             "robot token acme+ci build --scope read:acme/** --expires 1h",
-            "POST /api/v1/orgs/acme/robots/ci/tokens",
+            "POST /api/v1/owners/acme/robots/ci/tokens",
             json!({
                 "name": "build",
                 "scopes": [{"verbs": ["read"], "repositories": "acme/**"}],

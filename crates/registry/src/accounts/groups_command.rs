@@ -14,7 +14,7 @@ use super::{
     tokens::RotateRequest,
 };
 use crate::{
-    Installation, OrganisationAdmin, OrganisationMember, OrganisationOwner, Registry,
+    Installation, OrganisationAdmin, OrganisationMember, OrganisationOwner, Registry, RobotOwner,
     TeamMaintainer,
 };
 
@@ -242,6 +242,7 @@ impl Registry {
         use GroupsCommand as Command;
         let owner = |name| self.operators_leave::<OrganisationOwner>(name);
         let admin = |name| self.operators_leave::<OrganisationAdmin>(name);
+        let robots_of = |name| self.operators_leave::<RobotOwner>(name);
         Ok(match command {
             Command::RemoveOrganisation { organisation } => {
                 owner(organisation.clone()).remove_organisation().await?;
@@ -274,13 +275,13 @@ impl Registry {
                 organisation,
                 robot,
             } => GroupsReport::Done {
-                name: admin(organisation).create_robot(&robot).await?,
+                name: robots_of(organisation).create_robot(&robot).await?,
             },
             Command::RemoveRobot {
                 organisation,
                 robot,
             } => {
-                let leave = admin(organisation);
+                let leave = robots_of(organisation);
                 leave.remove_robot(&robot).await?;
                 GroupsReport::Done { name: robot }
             }
@@ -293,14 +294,13 @@ impl Registry {
         command: GroupsCommand,
     ) -> Result<GroupsReport, AccountsError> {
         use GroupsCommand as Command;
-        let admin = |name| self.operators_leave::<OrganisationAdmin>(name);
         let member_of = |name| self.operators_leave::<OrganisationMember>(name);
         Ok(match command {
             Command::Robots {
                 organisation,
                 after,
             } => {
-                let leave = admin(organisation);
+                let leave = self.operators_leave::<RobotOwner>(organisation);
                 GroupsReport::Robots(leave.robots(PageRequest::longest(after)).await?)
             }
             Command::Organisation { organisation } => {

@@ -11,10 +11,10 @@ use utoipa::ToSchema;
 use super::{
     AccountsError,
     groups::{Page, PageRequest, settled},
-    robots::{HasRobots, of_robot},
+    robots::of_robot,
     workload::TrustedIssuer,
 };
-use crate::{Installation, Leave, Registry, RegistryError, leave::done};
+use crate::{Installation, Leave, Registry, RegistryError, RobotOwner, leave::done};
 
 /// Most scopes of a publisher.
 const MOST_SCOPES: usize = 64;
@@ -269,13 +269,13 @@ impl Leave<Installation> {
     }
 }
 
-impl<S: HasRobots> Leave<S> {
+impl Leave<RobotOwner> {
     /// Has tokens of an issuer be a robot, if their claims say so.
     pub async fn add_publisher(
         &self,
         request: PublisherRequest,
     ) -> Result<PublisherReport, AccountsError> {
-        let robot = RobotHandle::of(S::owner(self), &request.robot)?;
+        let robot = RobotHandle::of(self.owner(), &request.robot)?;
         let rules = rules(&request.claims)?;
         let (scopes, catalog) = (scopes(request.scopes)?, &self.parts().catalog);
         let issuer = identifier(&request.issuer);
@@ -309,14 +309,14 @@ impl<S: HasRobots> Leave<S> {
             "" => 0,
             after => after.parse().map_err(|_| AccountsError::After)?,
         };
-        let rows = catalog.publishers(S::owner(self), after, size + 1).await?;
+        let rows = catalog.publishers(self.owner(), after, size + 1).await?;
         let key = |row: &StoredPublisher| row.id.to_string();
         Ok(Page::of(rows, size, key, Into::into))
     }
 
     /// Removes a publisher of one of the robots. What was signed in by it counts no longer.
     pub async fn remove_publisher(&self, id: i64) -> Result<(), AccountsError> {
-        let (catalog, owner) = (&self.parts().catalog, S::owner(self));
+        let (catalog, owner) = (&self.parts().catalog, self.owner());
         let removing = catalog.remove_publisher(self.authority(), Some(owner), id);
         match done(removing.await?)? {
             true => Ok(()),

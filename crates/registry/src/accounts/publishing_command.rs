@@ -7,7 +7,7 @@ use super::{
     groups::{Page, PageRequest},
     publishers::{IssuerReport, IssuerRequest, PublisherReport, PublisherRequest},
 };
-use crate::{Installation, OrganisationAdmin, Registry};
+use crate::{Installation, Registry, RobotOwner};
 
 /// Something to do about issuers and publishers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Registry {
     ) -> Result<AccountsReport, AccountsError> {
         use PublishingCommand as Command;
         let leave = self.operators_leave::<Installation>(());
-        let owners = |owner| self.operators_leave::<OrganisationAdmin>(owner);
+        let owners = |owner| self.operators_leave::<RobotOwner>(owner);
         let report = match command {
             Command::AddIssuer(request) => {
                 PublishingReport::IssuerAdded(leave.add_issuer(request).await?)

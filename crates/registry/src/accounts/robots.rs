@@ -11,7 +11,7 @@ use super::{
     groups::{Page, PageRequest, settled},
     tokens::{RotateRequest, TokenReport, TokenRequest},
 };
-use crate::{Leave, OrganisationAdmin, OwnAccount, Registry, RegistryError, Sphere};
+use crate::{Leave, Registry, RegistryError, RobotOwner};
 
 /// A robot, for people and programs.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -39,29 +39,17 @@ impl From<StoredRobot> for RobotReport {
     }
 }
 
-/// Leave to look after what has robots.
-pub trait HasRobots: Sphere {
+impl Leave<RobotOwner> {
     /// The name of whom the robots belong to.
-    fn owner(leave: &Leave<Self>) -> &str
-    where
-        Self: Sized;
-}
-
-impl HasRobots for OrganisationAdmin {
-    fn owner(leave: &Leave<Self>) -> &str {
-        leave.of()
+    pub(super) fn owner(&self) -> &str {
+        match self.of() {
+            "" => self.principal().name(),
+            organisation => organisation,
+        }
     }
-}
 
-impl HasRobots for OwnAccount {
-    fn owner(leave: &Leave<Self>) -> &str {
-        leave.principal().name()
-    }
-}
-
-impl<S: HasRobots> Leave<S> {
     fn robot(&self, name: &str) -> Result<RobotHandle, AccountsError> {
-        Ok(RobotHandle::of(S::owner(self), name)?)
+        Ok(RobotHandle::of(self.owner(), name)?)
     }
 
     async fn id_of_robot(&self, name: &str) -> Result<PrincipalId, AccountsError> {
@@ -95,7 +83,7 @@ impl<S: HasRobots> Leave<S> {
     pub async fn robots(&self, page: PageRequest) -> Result<Page<RobotReport>, AccountsError> {
         let size = page.size();
         let catalog = &self.parts().catalog;
-        let listing = catalog.robots(S::owner(self), &page.after, size + 1);
+        let listing = catalog.robots(self.owner(), &page.after, size + 1);
         let key = |row: &StoredRobot| row.name.clone();
         Ok(Page::of(listing.await?, size, key, Into::into))
     }

@@ -10,7 +10,7 @@ use granary_registry::{
 use crate::{
     accounts::{bob, reason},
     gate::{run, together},
-    groups::{acme, denied, found, leave, page, push_image, replicas},
+    groups::{acme, denied, found, leave, page, push_image, replicas, robots_of_acme},
     world::name,
 };
 
@@ -94,9 +94,10 @@ fn lists_come_in_pages_that_hold_everything_once() {
         let registry = &world.registry;
         let owner = bob(registry).await;
         let admin = leave::<OrganisationAdmin>(registry, &owner, "acme".to_owned()).await;
+        let robots = robots_of_acme(registry).await;
         for number in 0..5 {
             admin.create_team(&format!("t{number}")).await.unwrap();
-            admin.create_robot(&format!("r{number}")).await.unwrap();
+            robots.create_robot(&format!("r{number}")).await.unwrap();
             found(registry, &format!("org{number}"), "bob").await;
         }
         for member in ["carol", "dave", "acme+r0", "acme+r1"] {
@@ -125,7 +126,7 @@ fn lists_come_in_pages_that_hold_everything_once() {
                         )
                     }
                     2 => {
-                        let page = admin.robots(page).await.unwrap();
+                        let page = robots.robots(page).await.unwrap();
                         (
                             page.entries.into_iter().map(|e| e.robot).collect(),
                             page.next,

@@ -6,7 +6,7 @@ use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, Administering, AnonymousMode, Caller, Deleting,
     GrantRequest, GroupsCommand, Leave, ManifestRequest, OrganisationAdmin, OrganisationMember,
     OrganisationOwner, PageRequest, Precondition, Principal, Pushing, Reason, Registry, Right,
-    Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
+    RobotOwner, Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
 };
 
 use crate::{
@@ -45,6 +45,16 @@ pub(crate) async fn leave<S: Sphere>(
     of: S::Of,
 ) -> Leave<S> {
     registry.ask_leave(&who.into(), of).await.unwrap()
+}
+
+/// Leave to look after the robots of `acme`, as its owner.
+pub(crate) async fn robots_of_acme(registry: &Registry) -> Leave<RobotOwner> {
+    leave(registry, &bob(registry).await, "acme".to_owned()).await
+}
+
+/// The same of somebody's own.
+pub(crate) async fn own_robots(registry: &Registry, who: &Principal) -> Leave<RobotOwner> {
+    leave(registry, who, who.name().to_owned()).await
 }
 
 pub(crate) async fn found(registry: &Registry, organisation: &str, owner: &str) {

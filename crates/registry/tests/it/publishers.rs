@@ -6,8 +6,9 @@ use granary_registry::{AccountsError, OwnAccount, PublisherRequest, Shown};
 use crate::{
     accounts::{pushes, reason, secret, sign_in},
     gate::{run, together},
+    groups::robots_of_acme,
     workload::{
-        add, admin, assert_wrong, by_bearer, ci, exchange, publisher, publishers, put_tag, release,
+        add, assert_wrong, by_bearer, ci, exchange, publisher, publishers, put_tag, release,
         releases, robot,
     },
 };
@@ -77,7 +78,8 @@ fn a_publisher_caps_what_its_robot_may() {
             assert!(matches!(own, Err(AccountsError::Denied(_))));
         }
         let id = publishers(registry).await[0].id;
-        admin(registry).await.remove_publisher(id).await.unwrap();
+        let robots = robots_of_acme(registry).await;
+        robots.remove_publisher(id).await.unwrap();
         add(registry, releases(&issuer)).await;
         registry.forget(Shown::Bearer(secret(&token)));
         let wide = by_bearer(registry, &token).await.unwrap();
@@ -122,7 +124,7 @@ fn a_token_of_several_robots_is_none_of_them() {
             let who = exchange(registry, &token, Some(name)).await.unwrap();
             assert_eq!(who.name(), name);
         }
-        let leave = admin(registry).await;
+        let leave = robots_of_acme(registry).await;
         leave.remove_publisher(narrow.id).await.unwrap();
         let who = sign_in(registry, "acme+ci", secret(&token)).await.unwrap();
         // What was remembered has ended.

@@ -13,7 +13,7 @@ use granary_registry::{
 use crate::{
     accounts::{bob, pushes, reads, reason, sign_in},
     gate::{run, together},
-    groups::{acme, add, grant, leave, push_image},
+    groups::{acme, add, grant, leave, own_robots, push_image, robots_of_acme},
     world::{World, is_postgres, name},
 };
 
@@ -35,9 +35,12 @@ async fn admin(registry: &Registry) -> granary_registry::Leave<OrganisationAdmin
 }
 
 async fn robot(registry: &Registry, name: &str) -> Principal {
-    let admin = admin(registry).await;
-    let robot = admin.create_robot(name).await.unwrap();
-    let (_, token) = admin.create_robot_token(name, request(name)).await.unwrap();
+    let robots = robots_of_acme(registry).await;
+    let robot = robots.create_robot(name).await.unwrap();
+    let (_, token) = robots
+        .create_robot_token(name, request(name))
+        .await
+        .unwrap();
     sign_in(registry, &robot, token).await.unwrap()
 }
 
@@ -64,7 +67,11 @@ fn robots_and_teams_have_rights_with_whom_they_belong_to_only() {
         let ci = robot(registry, "ci").await;
         let bob = bob(registry).await;
         push_image(registry, &bob, "bob/app").await;
-        let his = own(registry, &bob).await.create_robot("ci").await.unwrap();
+        let his = own_robots(registry, &bob)
+            .await
+            .create_robot("ci")
+            .await
+            .unwrap();
         assert_eq!(his, "bob+ci");
         admin(registry).await.create_team("core").await.unwrap();
         for (to, scope) in [
@@ -128,7 +135,8 @@ fn a_robot_reads_and_writes_and_looks_after_nothing() {
             matches!(refused, Err(AccountsError::NotForRobots)),
             "{refused:?}"
         );
-        own(registry, &bob).await.create_robot("ci").await.unwrap();
+        let his = own_robots(registry, &bob).await;
+        his.create_robot("ci").await.unwrap();
         let refused = admin.set_member("bob+ci", Role::Read).await;
         assert!(
             matches!(refused, Err(AccountsError::Foreign(_))),
@@ -166,14 +174,15 @@ fn a_robot_reads_and_writes_and_looks_after_nothing() {
             "{refused:?}"
         );
         // One of the same name is another.
-        admin.remove_robot("ci").await.unwrap();
+        let robots = robots_of_acme(registry).await;
+        robots.remove_robot("ci").await.unwrap();
         let refused = reason(reads(registry, &ci, "acme/app").await);
         assert_eq!(refused, Some(Reason::Ended));
         let again = robot(registry, "ci").await;
         let refused = reason(reads(registry, &again, "acme/app").await);
         assert_eq!(refused, Some(Reason::Hidden));
         for bad in ["", "CI", "c/i", "c+i"] {
-            let refused = admin.create_robot(bad).await;
+            let refused = robots.create_robot(bad).await;
             assert!(
                 matches!(refused, Err(AccountsError::GroupName(_))),
                 "{refused:?}"
@@ -190,7 +199,7 @@ fn robots_of_a_user_go_with_him() {
         let registry = &world.registry;
         let erin = add(registry, "erin").await;
         push_image(registry, &erin, "erin/app").await;
-        let hers = own(registry, &erin).await;
+        let hers = own_robots(registry, &erin).await;
         hers.create_robot("ci").await.unwrap();
         grant(registry, "erin+ci", "read:erin/**").await.unwrap();
         let (_, token) = hers.create_robot_token("ci", request("ci")).await.unwrap();
@@ -204,7 +213,7 @@ fn robots_of_a_user_go_with_him() {
         let refused = reason(reads(registry, &ci, "erin/app").await);
         assert_eq!(refused, Some(Reason::Ended));
         let successor = add(registry, "erin").await;
-        let robots = own(registry, &successor).await;
+        let robots = own_robots(registry, &successor).await;
         let robots = robots.robots(crate::groups::page("", 10)).await.unwrap();
         assert!(robots.entries.is_empty(), "{robots:?}");
     });

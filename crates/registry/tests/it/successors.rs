@@ -3,7 +3,8 @@
 use granary_access::Role;
 use granary_registry::{
     AccountsCommand, AccountsError, Caller, GroupsCommand, Installation, NamespaceSettings,
-    OrganisationAdmin, OrganisationMember, OrganisationOwner, Reason, TenancyCommand, UserChange,
+    OrganisationAdmin, OrganisationMember, OrganisationOwner, Reason, RobotOwner, TenancyCommand,
+    UserChange,
 };
 
 use crate::{
@@ -92,10 +93,11 @@ fn whoever_gets_a_name_gets_nothing_of_who_had_it() {
             let who = bob(registry).await;
             let admin = leave::<OrganisationAdmin>(registry, &who, "other".to_owned()).await;
             admin.create_team("core").await.unwrap();
-            admin.create_robot("ci").await.unwrap();
-            admin
+            let robots = leave::<RobotOwner>(registry, &who, "other".to_owned()).await;
+            robots.create_robot("ci").await.unwrap();
+            robots
         };
-        let admin = fill().await;
+        let robots = fill().await;
         let caller = Caller::from(&bob(registry).await);
         registry
             .set_member(&caller, "other", "carol", Role::Admin)
@@ -108,7 +110,7 @@ fn whoever_gets_a_name_gets_nothing_of_who_had_it() {
         grant(registry, "other+ci", "read,write:other/**")
             .await
             .unwrap();
-        let (_, token) = admin
+        let (_, token) = robots
             .create_robot_token("ci", crate::robots::request("ci"))
             .await
             .unwrap();

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use granary_access::Role;
 use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, AnonymousMode, GroupsCommand, IssuerRequest,
-    Leave, ManifestRequest, OrganisationAdmin, Origin, PageRequest, Precondition, Principal,
+    ManifestRequest, OrganisationAdmin, Origin, PageRequest, Precondition, Principal,
     PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, Reason, Registry,
-    RegistryError, Shown, SignInError,
+    RegistryError, RobotOwner, Shown, SignInError,
 };
 use serde_json::{Value, json};
 
 use crate::{
     accounts::{bob, pushes, reason, rules, secret, sign_in},
     gate::{run, together},
-    groups::{acme, found, leave, operator},
+    groups::{acme, found, leave, operator, robots_of_acme},
     issuer::{Issuer, now, with},
     world::{World, image, is_postgres, open},
 };
@@ -68,24 +68,24 @@ pub(crate) fn publisher(robot: &str, issuer: &Issuer, claims: &[(&str, &str)]) -
     }
 }
 
-pub(crate) async fn admin(registry: &Registry) -> Leave<OrganisationAdmin> {
-    leave(registry, &bob(registry).await, "acme".to_owned()).await
-}
-
 pub(crate) async fn add(registry: &Registry, request: PublisherRequest) -> PublisherReport {
-    admin(registry).await.add_publisher(request).await.unwrap()
+    let robots = robots_of_acme(registry).await;
+    robots.add_publisher(request).await.unwrap()
 }
 
 pub(crate) async fn publishers(registry: &Registry) -> Vec<PublisherReport> {
     let page = PageRequest::longest(String::new());
-    let page = admin(registry).await.publishers(page).await.unwrap();
+    let robots = robots_of_acme(registry).await;
+    let page = robots.publishers(page).await.unwrap();
     assert_eq!(page.next, None);
     page.entries
 }
 
 pub(crate) async fn robot(registry: &Registry, name: &str) {
-    let admin = admin(registry).await;
-    let robot = admin.create_robot(name).await.unwrap();
+    let robots = robots_of_acme(registry).await;
+    let robot = robots.create_robot(name).await.unwrap();
+    let bob = bob(registry).await;
+    let admin = leave::<OrganisationAdmin>(registry, &bob, "acme".to_owned()).await;
     admin.set_member(&robot, Role::Write).await.unwrap();
 }
 
@@ -347,11 +347,12 @@ fn whatever_is_withdrawn_counts_no_longer_at_the_next_request() {
         };
         let id = add(registry, releases(&issuer)).await.id;
         let was = signed_in().await;
-        admin(registry).await.remove_publisher(id).await.unwrap();
+        let robots = robots_of_acme(registry).await;
+        robots.remove_publisher(id).await.unwrap();
         has_ended(was).await;
         add(registry, releases(&issuer)).await;
         let was = signed_in().await;
-        admin(registry).await.remove_robot("ci").await.unwrap();
+        robots.remove_robot("ci").await.unwrap();
         has_ended(was).await;
         assert!(publishers(registry).await.is_empty());
         // A robot of the same name gets nothing of it.
@@ -378,7 +379,7 @@ fn what_would_match_everybody_or_belongs_to_others_is_refused() {
     run(async {
         let (world, issuer) = ci().await;
         let registry = &world.registry;
-        let leave = admin(registry).await;
+        let robots = robots_of_acme(registry).await;
         for claims in [
             &[("ref", "refs/heads/main")][..],
             &[("repository", "*")],
@@ -386,23 +387,23 @@ fn what_would_match_everybody_or_belongs_to_others_is_refused() {
             &[],
             &[("repository", "")],
         ] {
-            let refused = leave.add_publisher(publisher("ci", &issuer, claims)).await;
+            let refused = robots.add_publisher(publisher("ci", &issuer, claims)).await;
             assert!(
                 matches!(refused, Err(AccountsError::Claims(_))),
                 "{claims:?} {refused:?}"
             );
         }
         let unknown = Issuer::new("https://nobody.example");
-        let refused = leave.add_publisher(releases(&unknown)).await;
+        let refused = robots.add_publisher(releases(&unknown)).await;
         assert!(matches!(refused, Err(AccountsError::NoSuchIssuer(_))));
         let nobody = publisher("cj", &issuer, &[("repository", "acme/app")]);
-        let refused = leave.add_publisher(nobody).await;
+        let refused = robots.add_publisher(nobody).await;
         assert!(matches!(refused, Err(AccountsError::NoSuch(_))));
         let account = PublisherRequest {
             scopes: Some(vec!["read,account:**".parse().unwrap()]),
             ..releases(&issuer)
         };
-        let refused = leave.add_publisher(account).await;
+        let refused = robots.add_publisher(account).await;
         assert!(matches!(refused, Err(AccountsError::PublisherScopes)));
         let twice = IssuerRequest {
             issuer: "github".to_owned(),
@@ -423,8 +424,7 @@ fn what_would_match_everybody_or_belongs_to_others_is_refused() {
         };
         operator(registry, create).await;
         let carol = sign_in(registry, "carol", crate::accounts::password("carol")).await;
-        let theirs: Leave<OrganisationAdmin> =
-            crate::groups::leave(registry, &carol.unwrap(), "others".to_owned()).await;
+        let theirs = leave::<RobotOwner>(registry, &carol.unwrap(), "others".to_owned()).await;
         let refused = theirs.remove_publisher(id).await;
         assert!(matches!(refused, Err(AccountsError::NoSuchPublisher(_))));
         let page = PageRequest::longest(String::new());

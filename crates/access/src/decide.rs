@@ -250,7 +250,12 @@ fn known(
     if stands_fast {
         return Decision::Deny(Reason::ImmutableTag);
     }
-    if !scoped.has(verb) {
+    // What the principal may do as an administrator, a credential may that is good for it.
+    let takes_admin = matches!(action, Action::DeleteTag(tag) if rights.is_immutable(tag));
+    let is_capped = !scoped.has(verb)
+        || (takes_admin && !scoped.has(Verb::Admin))
+        || (makes && !rights.may_create(scoped));
+    if is_capped {
         return Decision::Deny(Reason::ScopeTooNarrow);
     }
     if !held.has(verb) {

@@ -6,6 +6,8 @@ use granary_oci::{RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::Verbs;
+
 /// Why a text is no pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{value}' is not a pattern for {of}: {rule}")]
@@ -271,6 +273,17 @@ impl TagPatterns {
         match &self.0 {
             None => true,
             Some(patterns) => patterns.iter().any(|pattern| pattern.matches(tag)),
+        }
+    }
+
+    /// What is left of `verbs` that were given on these tags, on `tag` if the question is about one. To look after a
+    /// repository, or an account, is about more than some of its tags.
+    pub(crate) fn limit(&self, verbs: Verbs, tag: Option<&Tag>) -> Verbs {
+        match tag {
+            Some(tag) if !self.matches(tag) => Verbs::NONE,
+            Some(_) => verbs,
+            None if self.are_all() => verbs,
+            None => verbs.within(Verbs::CONTENT),
         }
     }
 

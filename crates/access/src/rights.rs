@@ -115,8 +115,8 @@ impl Rights {
         self.grants
             .iter()
             .filter(|grant| grant.ends_at.is_none_or(|end| now < end))
-            .filter(|grant| tag.is_none_or(|tag| grant.tags.matches(tag)))
-            .fold(public.and(role), |held, grant| held.and(grant.verbs))
+            .map(|grant| grant.tags.limit(grant.verbs, tag))
+            .fold(public.and(role), Verbs::and)
     }
 
     /// Whether the repository is there and may be read, at `now`, by what was given.

@@ -113,8 +113,8 @@ impl Scopes {
                 Some(repository) => scope.repositories.matches(repository),
                 None => scope.repositories == RepositoryPattern::all(),
             })
-            .filter(|scope| tag.is_none_or(|tag| scope.tags.matches(tag)))
-            .fold(Verbs::NONE, |verbs, scope| verbs.and(scope.verbs))
+            .map(|scope| scope.tags.limit(scope.verbs, tag))
+            .fold(Verbs::NONE, Verbs::and)
     }
 }
 

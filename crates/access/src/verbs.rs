@@ -60,6 +60,8 @@ impl Verbs {
     pub const READ: Self = Self(Verb::Read as u8);
     /// What the role `write` has: read, write and update.
     pub const WRITER: Self = Self(Verb::Read as u8 | Verb::Write as u8 | Verb::Update as u8);
+    /// What is about content: all but `admin` and `account`.
+    pub const CONTENT: Self = Self(15);
     /// Everything that can be granted in a repository.
     pub const EVERYTHING: Self = Self(31);
     /// Everything that a credential without scopes may.

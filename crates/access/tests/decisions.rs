@@ -128,12 +128,10 @@ fn what_roles_and_grants_give() {
         (verbs(&[Verb::Update]), "U"),
         (verbs(&[Verb::Delete]), "xX"),
         (verbs(&[Verb::Admin]), "A"),
-        (granted(Verbs::EVERYTHING, tags("nightly-*"), None), "RPXA"),
-        (granted(Verbs::EVERYTHING, tags("v1.*"), None), EVERYTHING),
-        (
-            granted(Verbs::EVERYTHING, TagPatterns::none(), None),
-            "RPXA",
-        ),
+        // Who was given some tags looks after no repository.
+        (granted(Verbs::EVERYTHING, tags("nightly-*"), None), "RPX"),
+        (granted(Verbs::EVERYTHING, tags("v1.*"), None), "RPCUxX"),
+        (granted(Verbs::EVERYTHING, TagPatterns::none(), None), "RPX"),
         (
             granted(Verbs::EVERYTHING, TagPatterns::all(), Some(NOW)),
             "",
@@ -560,4 +558,73 @@ fn roles_and_scopes_decide_about_organisations() {
     assert_eq!(narrow, Decision::Deny(Reason::ScopeTooNarrow));
     assert!(at(Some(Role::Owner), push, Action::Namespace).allows());
     assert!(!at(Some(Role::Write), every(), Action::Namespace).allows());
+}
+
+#[test]
+fn what_takes_an_administrator_takes_a_credential_that_is_good_for_it() {
+    let owner = Rights {
+        is_own: true,
+        immutable: Some(tags("v*")),
+        create_by: CreateBy::Administrators,
+        ..private()
+    };
+    let missing = Rights {
+        exists: false,
+        ..owner.clone()
+    };
+    let scoped = |verbs: &[Verb]| {
+        let scope = scope(verbs, "acme/**", TagPatterns::all());
+        with(Scopes::only(vec![scope]), None)
+    };
+    let writer = scoped(&[Verb::Read, Verb::Write, Verb::Delete]);
+    let admin = scoped(&[Verb::Read, Verb::Write, Verb::Delete, Verb::Admin]);
+    let tag = tag();
+    for (action, rights) in [
+        (Action::DeleteTag(&tag), &owner),
+        (Action::Push, &missing),
+        (Action::CreateTag(&tag), &missing),
+    ] {
+        assert!(asked(&user(), action, rights).allows());
+        assert!(asked(&admin, action, rights).allows());
+        assert_eq!(
+            asked(&writer, action, rights),
+            Decision::Deny(Reason::ScopeTooNarrow)
+        );
+    }
+    let other: Tag = "latest".parse().unwrap();
+    assert!(asked(&writer, Action::DeleteTag(&other), &owner).allows());
+}
+
+#[test]
+fn to_look_after_a_repository_is_about_all_its_tags() {
+    let everything = Verbs::EVERYTHING;
+    let rights = Rights {
+        immutable: Some(tags("*")),
+        ..granted(everything, tags("v*"), None)
+    };
+    let (tag, other): (Tag, Tag) = (tag(), "latest".parse().unwrap());
+    for action in [
+        Action::Read,
+        Action::Push,
+        Action::Delete,
+        Action::CreateTag(&tag),
+        Action::DeleteTag(&tag),
+    ] {
+        assert!(asked(&user(), action, &rights).allows(), "{action:?}");
+    }
+    for action in [
+        Action::Administer,
+        Action::CreateTag(&other),
+        Action::DeleteTag(&other),
+    ] {
+        assert!(!asked(&user(), action, &rights).allows(), "{action:?}");
+    }
+    // The same of a credential.
+    let all = granted(everything, TagPatterns::all(), None);
+    let scope = scope(&[Verb::Read, Verb::Admin, Verb::Account], "**", tags("v*"));
+    let narrow = with(Scopes::only(vec![scope]), None);
+    assert!(asked(&narrow, Action::Read, &all).allows());
+    for action in [Action::Administer, Action::OwnAccount] {
+        assert!(!asked(&narrow, action, &all).allows(), "{action:?}");
+    }
 }

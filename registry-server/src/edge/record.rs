@@ -11,7 +11,7 @@ use actix_web::{
     dev::ServiceRequest,
     http::{
         Method, StatusCode, Uri,
-        header::{HeaderMap, HeaderName},
+        header::{HeaderMap, HeaderName, HeaderValue},
     },
 };
 use opentelemetry::{propagation::Extractor, trace::TraceContextExt};
@@ -259,13 +259,19 @@ pub(crate) fn client(
     if trusted.is_empty() || !believed(peer) {
         return Some(peer);
     }
-    let lists: Vec<&str> = headers
+    // What a client wrote may be no text; what proxies appended behind it is read all the same.
+    let lists: Vec<&[u8]> = headers
         .get_all(FORWARDED_FOR)
-        .filter_map(|list| list.to_str().ok())
+        .map(HeaderValue::as_bytes)
         .collect();
+    let entries = lists
+        .iter()
+        .rev()
+        .flat_map(|list| list.rsplit(|byte| *byte == b','));
     let mut nearest = peer;
-    for address in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
-        let Ok(address) = address.trim().parse() else {
+    for entry in entries {
+        let text = std::str::from_utf8(entry).unwrap_or_default();
+        let Ok(address) = text.trim().parse() else {
             break;
         };
         nearest = address;
@@ -329,6 +335,42 @@ impl fmt::Display for Path<'_> {
             f.write_str("...")
         } else {
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proxies_say_is_read_from_the_nearest_one() {
+        let trusted = [
+            "127.0.0.0/8".parse().unwrap(),
+            "10.0.0.0/8".parse().unwrap(),
+        ];
+        let seen = |peer: &str, lists: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for list in lists {
+                let value = HeaderValue::from_bytes(list).unwrap();
+                headers.append(FORWARDED_FOR, value);
+            }
+            let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+            client(Some(peer), &headers, &trusted).unwrap().to_string()
+        };
+        let there = "203.0.113.9";
+        for (peer, lists, client) in [
+            (there, &[&b"127.0.0.1"[..]][..], there),
+            ("127.0.0.1", &[], "127.0.0.1"),
+            ("127.0.0.1", &[b"203.0.113.9"], there),
+            ("127.0.0.1", &[b"127.0.0.1, 203.0.113.9"], there),
+            ("127.0.0.1", &[b"127.0.0.1", b"203.0.113.9,10.0.0.1"], there),
+            // What the client wrote itself is no address, and no text.
+            ("127.0.0.1", &[b"\xff, 203.0.113.9"], there),
+            ("127.0.0.1", &[b"\xff", b"203.0.113.9"], there),
+            ("127.0.0.1", &[b"203.0.113.9, \xff"], "127.0.0.1"),
+        ] {
+            assert_eq!(seen(peer, lists), client, "{lists:?}");
         }
     }
 }

@@ -41,8 +41,10 @@ enum Whose {
     Principal(i64),
     /// Those without credentials at an address: if all of them were one, any of them could lock out the others.
     Nobody(Option<IpAddr>),
-    /// The first part of repository names.
+    /// The first part of repository names, for those who have credentials.
     Namespace(Box<str>),
+    /// The same for those who have none.
+    Public(Box<str>),
 }
 
 impl fmt::Display for Whose {
@@ -54,6 +56,7 @@ impl fmt::Display for Whose {
             Self::Nobody(Some(address)) => write!(f, "nobody:{address}"),
             Self::Nobody(None) => f.write_str("nobody:unknown"),
             Self::Namespace(name) => write!(f, "namespace:{name}"),
+            Self::Public(name) => write!(f, "public:{name}"),
         }
     }
 }
@@ -191,12 +194,21 @@ impl Limits {
     }
 
     /// Counts a request for the namespace it is about. Only for those who were let in: a stranger must neither use up a
-    /// namespace's limit, nor learn from it whether others are at work there.
-    pub(crate) async fn namespace(&self, repository: &RepositoryName) -> Result<(), Limited> {
+    /// namespace's limit, nor learn from it whether others are at work there. Strangers who read what is public there have
+    /// one of the same size among them.
+    pub(crate) async fn namespace(
+        &self,
+        principal: &Principal,
+        repository: &RepositoryName,
+    ) -> Result<(), Limited> {
         let Some(rate) = &self.namespace.rate else {
             return Ok(());
         };
-        let whose = Whose::Namespace(repository.namespace().into());
+        let namespace = repository.namespace().into();
+        let whose = match principal {
+            Principal::Anonymous => Whose::Public(namespace),
+            _ => Whose::Namespace(namespace),
+        };
         self.take(&self.namespace, rate, whose).await
     }
 
@@ -284,12 +296,30 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_set_is_not_limited() {
         let limits = Limits::new(&LimitsConfig::default(), None);
-        let name = "acme/app".parse().unwrap();
+        let name: RepositoryName = "acme/app".parse().unwrap();
         let nobody = Caller::from(&Principal::Anonymous);
         for _ in 0..10_000 {
             limits.address(|| None).await.unwrap();
             limits.principal(&nobody).await.unwrap();
-            limits.namespace(&name).await.unwrap();
+            let who = &nobody.principal;
+            limits.namespace(who, &name).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_use_up_what_a_namespace_may() {
+        let config = LimitsConfig {
+            namespace: Some("2/h".parse().unwrap()),
+            ..LimitsConfig::default()
+        };
+        let limits = Limits::new(&config, None);
+        let name: RepositoryName = "acme/app".parse().unwrap();
+        for _ in 0..2 {
+            let asked = limits.namespace(&Principal::Anonymous, &name);
+            asked.await.unwrap();
+        }
+        let asked = limits.namespace(&Principal::Anonymous, &name);
+        assert_eq!(asked.await.unwrap_err().by, By::Namespace);
+        limits.namespace(&Principal::Local, &name).await.unwrap();
     }
 }

@@ -57,7 +57,10 @@ pub(crate) async fn get_manifest(
             let pulled = pulling.await;
             // Whether the caller is let in is known only now.
             if !matches!(pulled, Err(RegistryError::Denied(_))) {
-                call.v2.limits.namespace(&repository).await?;
+                let limits = &call.v2.limits;
+                limits
+                    .namespace(&call.caller.principal, &repository)
+                    .await?;
             }
             pulled?
         }

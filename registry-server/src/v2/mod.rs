@@ -193,7 +193,10 @@ impl Call<'_> {
             .registry()
             .authorise(&self.caller, repository.clone())
             .await?;
-        self.v2.limits.namespace(&repository).await?;
+        let limits = &self.v2.limits;
+        limits
+            .namespace(&self.caller.principal, &repository)
+            .await?;
         Ok(authorised)
     }
 

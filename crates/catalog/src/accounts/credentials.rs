@@ -97,6 +97,8 @@ pub struct StoredToken {
 
 /// Most API tokens of a principal that have not ended.
 const MOST_TOKENS: u64 = 1000;
+/// Most refresh tokens of one credential. Each log-in of docker takes one for 90 days.
+const MOST_REFRESH_TOKENS: i64 = 10_000;
 /// Most API tokens in a list: those that have not ended, and the youngest of the others.
 const LISTED: u64 = 2 * MOST_TOKENS;
 /// For how long a token that expired is listed.
@@ -261,7 +263,13 @@ impl Catalog {
         let scopes = write_scopes(&token.scopes)?;
         self.write(async move |write| match token.parent {
             Some(parent) if is_publishers(write, parent).await? => Ok(None),
-            _ => insert(write, token, scopes, None).await.map(Some),
+            parent => {
+                let made = insert(write, token, scopes, None).await?;
+                if let Some(parent) = parent {
+                    forget_all_but_newest(write, parent).await?;
+                }
+                Ok(Some(made))
+            }
         })
         .await
     }
@@ -286,7 +294,8 @@ impl Catalog {
     pub async fn forget_refresh_tokens(&self) -> Result<u64, CatalogError> {
         self.write(async move |write| {
             let forget =
-                "DELETE FROM credentials WHERE kind IN (3, 4) AND (expires_at < $1 OR revoked_at < $1)";
+                "DELETE FROM credentials WHERE kind IN (3, 4) AND (expires_at < $1 OR revoked_at < $1 \
+                   OR parent_id IN (SELECT id FROM credentials WHERE revoked_at < $1))";
             let day = micros(Duration::from_secs(24 * 3600));
             sql::execute(&write.transaction, forget, [(write.now - day).into()]).await
         })
@@ -319,21 +328,46 @@ impl Catalog {
         .await
     }
 
-    /// Gives the user another password. The former one, and what was made from it, ends.
+    /// Gives the user another password. The former one, and what was made from it, ends. `false` if it was to be proved by
+    /// the password `proved`, and that counts no longer.
     pub async fn set_password(
         &self,
         by: &Authority,
         principal: PrincipalId,
+        proved: Option<CredentialId>,
         phc: String,
-    ) -> Result<Decided<()>, CatalogError> {
+    ) -> Result<Decided<bool>, CatalogError> {
         self.decided(by, async move |write, by| {
+            if let Some(CredentialId(proved)) = proved {
+                // Whoever else sets one waits here, and finds it ended.
+                let end = "UPDATE credentials SET revoked_at = $3 WHERE id = $1 AND principal_id = $2 AND kind = 1 AND revoked_at IS NULL";
+                let values = [proved.into(), principal.0.into(), write.now.into()];
+                if sql::execute(&write.transaction, end, values).await? == 0 {
+                    return Ok(false);
+                }
+            }
             set_password(write, principal.0, &phc).await?;
             let target = name_of(write, principal).await?;
             by.note(write, Deed::new(action::PASSWORD_SET, target))
-                .await
+                .await?;
+            Ok(true)
         })
         .await
     }
+}
+
+/// One refresh token more ends the oldest that was made from the same credential.
+async fn forget_all_but_newest(
+    write: &mut Write,
+    parent: CredentialId,
+) -> Result<(), CatalogError> {
+    let forget = "DELETE FROM credentials WHERE parent_id = $1 AND kind = 3 AND id <= ( \
+                    SELECT id FROM credentials WHERE parent_id = $1 AND kind = 3 ORDER BY id DESC LIMIT 1 OFFSET $2)";
+    let values = [parent.0.into(), MOST_REFRESH_TOKENS.into()];
+    if sql::execute(&write.transaction, forget, values).await? > 0 {
+        count_up(write).await?;
+    }
+    Ok(())
 }
 
 /// Why a principal gets no further token: it is gone, or has as many as it may.

@@ -60,6 +60,8 @@ pub(super) struct Verified {
     principal: Principal,
     /// In seconds since 1970.
     until: Option<i64>,
+    /// How often a key was retired before it was looked at, if one of them signed it.
+    retired: Option<u64>,
 }
 
 impl Verified {
@@ -162,7 +164,6 @@ impl Registry {
         secret: Secret,
         origin: &Origin,
     ) -> Result<Principal, SignInError> {
-        let from = origin.address;
         let accounts = &self.parts.accounts;
         let fingerprint = accounts.fingerprints.of(&["basic", user, secret.expose()]);
         if let Some(principal) = self.remembered(&fingerprint) {
@@ -173,7 +174,7 @@ impl Registry {
             if user != WHOEVER && user != found.name() {
                 return Err(SignInError::Wrong);
             }
-            self.remember(fingerprint, &found, None);
+            self.remember(fingerprint, &found, None, None);
             return Ok(found);
         }
         if let Some(found) = self.by_identity(&secret, user, origin).await? {
@@ -187,6 +188,20 @@ impl Registry {
         if let Some(principal) = self.remembered(&fingerprint) {
             return Ok(principal);
         }
+        let principal = self.prove_password(user, secret, origin).await?;
+        self.remember(fingerprint, &principal, None, None);
+        Ok(principal)
+    }
+
+    /// Who has that password now; nothing that is remembered counts, and no token in its place.
+    pub(super) async fn prove_password(
+        &self,
+        user: &str,
+        secret: Secret,
+        origin: &Origin,
+    ) -> Result<Principal, SignInError> {
+        let (from, accounts) = (origin.address, &self.parts.accounts);
+        let fingerprint = accounts.fingerprints.of(&["basic", user, secret.expose()]);
         let failures = &accounts.failures;
         if let Some(retry_after) = failures.wait(user, from, Instant::now()) {
             return Err(SignInError::Waits { retry_after });
@@ -200,9 +215,7 @@ impl Registry {
             }
             Err(_) => {}
         }
-        let principal = verified?;
-        self.remember(fingerprint, &principal, None);
-        Ok(principal)
+        verified
     }
 
     /// Tells the audit log of a wrong password, a few times for each address.
@@ -286,7 +299,7 @@ impl Registry {
         }
         if token_kind(text) == Some(TokenKind::Api) {
             let principal = self.by_api_token(secret).await?;
-            self.remember(fingerprint, &principal, None);
+            self.remember(fingerprint, &principal, None, None);
             return Ok(principal);
         }
         if let Some(found) = self.by_identity(secret, WHOEVER, origin).await? {
@@ -294,6 +307,7 @@ impl Registry {
         }
         let service = &self.parts.rules.accounts.service;
         let now = dialect::now() / 1_000_000;
+        let retired = accounts.keys.retired();
         let mut ring = self.verifying_keys(false).await?;
         let mut verified = ring.verify(text, &accounts.issuer, service, now);
         if matches!(verified, Err(TokenRefused::UnknownKey)) {
@@ -317,14 +331,15 @@ impl Registry {
                 token: Some(TokenAccess::new(claims.access)),
             },
         };
-        self.remember(fingerprint, &principal, Some(claims.expires_at));
+        let until = Some(claims.expires_at);
+        self.remember(fingerprint, &principal, until, Some(retired));
         Ok(principal)
     }
 
     /// Remembers who showed an identity token, unless that counts once.
     fn identified(&self, fingerprint: [u8; 32], found: Identified) -> Principal {
         if found.until.is_some() {
-            self.remember(fingerprint, &found.principal, found.until);
+            self.remember(fingerprint, &found.principal, found.until, None);
         }
         found.principal
     }
@@ -332,14 +347,23 @@ impl Registry {
     fn remembered(&self, fingerprint: &[u8; 32]) -> Option<Principal> {
         let verified = self.parts.accounts.verified.get(fingerprint)?;
         let now = dialect::now() / 1_000_000;
-        let counts = verified.until.is_none_or(|until| now < until);
+        let is_current = |retired| retired == self.parts.accounts.keys.retired();
+        let counts = verified.until.is_none_or(|until| now < until)
+            && verified.retired.is_none_or(is_current);
         counts.then(|| verified.principal.clone())
     }
 
-    fn remember(&self, fingerprint: [u8; 32], principal: &Principal, until: Option<i64>) {
+    fn remember(
+        &self,
+        fingerprint: [u8; 32],
+        principal: &Principal,
+        until: Option<i64>,
+        retired: Option<u64>,
+    ) {
         let verified = Verified {
             principal: principal.clone(),
             until,
+            retired,
         };
         let cache = &self.parts.accounts.verified;
         cache.insert(fingerprint, Arc::new(verified));

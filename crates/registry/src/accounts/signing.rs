@@ -2,7 +2,10 @@
 //! replicas have the same.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,13 +22,38 @@ const JUST_READ: Duration = Duration::from_secs(1);
 
 /// What was read last.
 #[derive(Default)]
-pub(super) struct Keys(RwLock<Option<Read>>);
+pub(super) struct Keys {
+    last: RwLock<Option<Read>>,
+    retired: AtomicU64,
+}
+
+impl Keys {
+    /// How often it was seen that a key counts no longer. What was verified before is to be looked at again.
+    pub(super) fn retired(&self) -> u64 {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Keeps what was read, unless something was read since.
+    fn keep(&self, read: Read) {
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|last| last.at > read.at) {
+            return;
+        }
+        let before = last.iter().flat_map(|last| last.good.iter());
+        if before.into_iter().any(|kid| !read.good.contains(kid)) {
+            self.retired.fetch_add(1, Ordering::Release);
+        }
+        *last = Some(read);
+    }
+}
 
 #[derive(Clone)]
 struct Read {
     at: Instant,
     keys: Arc<[StoredKey]>,
     ring: Arc<KeyRing>,
+    /// The names of those that counted.
+    good: Arc<[String]>,
 }
 
 impl Registry {
@@ -112,27 +140,13 @@ impl Registry {
 
     /// Reads the keys now. If one is retired since, whoever was verified is looked at again: it may have been by that one.
     pub(super) async fn reread_keys(&self) -> Result<(), RegistryError> {
-        let good = |keys: &[StoredKey]| -> Vec<String> {
-            let now = dialect::now();
-            let good = keys
-                .iter()
-                .filter(|key| key.retires_at.is_none_or(|end| now < end));
-            good.map(|key| key.kid.clone()).collect()
-        };
-        let accounts = &self.parts.accounts;
-        let before = accounts.keys.0.read();
-        let before = before.unwrap_or_else(PoisonError::into_inner).clone();
-        let known = before.map(|read| good(&read.keys)).unwrap_or_default();
-        let now = good(&self.read_keys(Duration::ZERO).await?.keys);
-        if known.iter().any(|kid| !now.contains(kid)) {
-            accounts.verified.invalidate_all();
-        }
-        Ok(())
+        self.read_keys(Duration::ZERO).await.map(drop)
     }
 
     async fn read_keys(&self, age: Duration) -> Result<Read, RegistryError> {
-        let kept = &self.parts.accounts.keys.0;
-        let last = kept.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = &self.parts.accounts.keys;
+        let last = kept.last.read();
+        let last = last.unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(read) = last.filter(|read| read.at.elapsed() < age) {
             return Ok(read);
         }
@@ -146,12 +160,18 @@ impl Registry {
             })
         });
         let ring = Arc::new(KeyRing::new(verifying));
+        let now = dialect::now();
+        let good = keys
+            .iter()
+            .filter(|key| key.retires_at.is_none_or(|retires| now < retires));
+        let good = good.map(|key| key.kid.clone()).collect();
         let read = Read {
             at,
             keys: keys.into(),
             ring,
+            good,
         };
-        *kept.write().unwrap_or_else(PoisonError::into_inner) = Some(read.clone());
+        kept.keep(read.clone());
         Ok(read)
     }
 }

@@ -6,7 +6,7 @@ use granary_identity::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AccountsError, Shown, SignInError};
+use super::{AccountsError, SignInError};
 use crate::{Installation, Leave, OwnAccount, Registry, leave::done};
 
 /// How a user goes or returns.
@@ -74,12 +74,9 @@ impl Leave<Installation> {
     pub async fn set_password(&self, user: &str, password: Secret) -> Result<(), AccountsError> {
         let id = self.registry.known(user).await?;
         let phc = self.registry.hashed(user, password).await?;
-        done(
-            self.parts()
-                .catalog
-                .set_password(self.authority(), id, phc)
-                .await?,
-        )
+        let catalog = &self.parts().catalog;
+        let set = catalog.set_password(self.authority(), id, None, phc);
+        done(set.await?).map(drop)
     }
 
     /// Says from where a user may be used; from everywhere without a list.
@@ -140,27 +137,23 @@ impl Leave<OwnAccount> {
     pub async fn change_password(&self, current: Secret, new: Secret) -> Result<(), AccountsError> {
         let caller = self.authority().caller();
         let (id, name) = (self.own_id()?, caller.principal.name());
-        let is_password = granary_identity::token_kind(current.expose()).is_none();
-        let shown = Shown::Password {
-            user: name.to_owned(),
-            secret: current,
-        };
-        let proved = self.registry.sign_in(shown, &caller.origin).await;
-        match proved {
-            Ok(Principal::Known { id: who, .. }) if who == id && is_password => {}
+        // What is remembered of a password may have ended since: this one is looked at now.
+        let proving = self.registry.prove_password(name, current, &caller.origin);
+        let proved = match proving.await.map(|principal| principal.ids()) {
+            Ok(Some((who, credential))) if who == id => credential,
             Ok(_) | Err(SignInError::Wrong) => return Err(AccountsError::WrongPassword),
-            Err(SignInError::Registry(error)) => return Err(error.into()),
             Err(SignInError::Waits { retry_after } | SignInError::Busy { retry_after }) => {
                 return Err(AccountsError::Later(retry_after));
             }
-        }
+            Err(SignInError::Registry(error)) => return Err(error.into()),
+        };
         let phc = self.registry.hashed(name, new).await?;
-        done(
-            self.parts()
-                .catalog
-                .set_password(self.authority(), id, phc)
-                .await?,
-        )
+        let catalog = &self.parts().catalog;
+        let set = catalog.set_password(self.authority(), id, Some(proved), phc);
+        match done(set.await?)? {
+            true => Ok(()),
+            false => Err(AccountsError::WrongPassword),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The keys that sign tokens: others take their place, and what one signed ends when it is revoked.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, AnonymousMode, KeyReport, KeyState,
     KeysCommand, KeysReport, Origin, Principal, Registry, Shown, SignInError,
@@ -138,5 +139,34 @@ fn a_key_that_has_signed_for_long_is_replaced_by_itself() {
             registry.look_after_keys().await.unwrap();
             assert_eq!(states(registry).await, [Signs, Next]);
         }
+    });
+}
+
+/// Whoever shows a token of an unknown key has the keys read: what he must not do is to keep others from noticing.
+#[test]
+fn a_revoked_key_is_noticed_whoever_had_the_keys_read() {
+    if !is_postgres() {
+        return;
+    }
+    let _unset = together();
+    run(async {
+        let world = people().await;
+        let registry = &world.registry;
+        let other = open(world.folder.path(), rules(AnonymousMode::None)).await;
+        let token = token(registry).await;
+        shown(&other, &token).await.unwrap();
+        let kid = listed(registry).await[0].kid.clone();
+        asked(registry, KeysCommand::Revoke { kid }).await.unwrap();
+        let (_, rest) = token.expose().split_once('.').unwrap();
+        let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"EdDSA","kid":"none"}"#);
+        let unknown = granary_identity::Secret::from(format!("{header}.{rest}"));
+        let noticed = async {
+            while shown(&other, &token).await.is_ok() {
+                assert!(shown(&other, &unknown).await.is_err());
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(20);
+        tokio::time::timeout(patience, noticed).await.unwrap();
     });
 }

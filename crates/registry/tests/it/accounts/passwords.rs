@@ -3,7 +3,8 @@
 use granary_catalog::CatalogError;
 use granary_identity::Secret;
 use granary_registry::{
-    AccountsCommand, AccountsError, AnonymousMode, Origin, Reason, Registry, Shown, SignInError,
+    AccountsCommand, AccountsError, AnonymousMode, Origin, OwnAccount, Reason, Registry, Shown,
+    SignInError,
 };
 
 use super::{bob, image_of_bob, password, reads, reason, rules, secret, sign_in, token, world};
@@ -124,5 +125,48 @@ fn names_and_passwords_that_are_no_good_are_refused() {
         let catalog = registry.catalog();
         let found: Result<_, CatalogError> = catalog.principal("carol").await;
         assert_eq!(found.unwrap(), None);
+    });
+}
+
+/// It is the password that counts now which proves who changes it, and neither one that is remembered nor a token.
+#[test]
+fn a_password_that_ended_sets_no_other() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        bob(registry).await;
+        let (_, by_token) = token(registry).await;
+        let who = sign_in(registry, "bob", by_token.clone()).await.unwrap();
+        let reset = || AccountsCommand::SetPassword {
+            user: "bob".to_owned(),
+            password: secret("set by the operator"),
+        };
+        registry.administer(reset()).await.unwrap();
+        let own = crate::groups::leave::<OwnAccount>(registry, &who, ()).await;
+        for current in [password("bob"), by_token] {
+            let changed = own
+                .change_password(current, secret("set by somebody"))
+                .await;
+            assert!(
+                matches!(changed, Err(AccountsError::WrongPassword)),
+                "{changed:?}"
+            );
+        }
+        // Nor does it say whether it was right once.
+        let short = own.change_password(password("bob"), secret("short")).await;
+        assert!(
+            matches!(short, Err(AccountsError::WrongPassword)),
+            "{short:?}"
+        );
+        let current = secret("set by the operator");
+        own.change_password(current, secret("set by bob himself"))
+            .await
+            .unwrap();
+        assert!(
+            sign_in(registry, "bob", secret("set by bob himself"))
+                .await
+                .is_ok()
+        );
     });
 }

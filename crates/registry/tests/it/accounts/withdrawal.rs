@@ -10,6 +10,7 @@ use super::{
     world,
 };
 use crate::{
+    audit::sql::Sql,
     gate::{Gate, alone, run, together},
     world::{body, content, is_postgres, name, open},
 };
@@ -133,6 +134,37 @@ fn what_was_made_from_a_credential_ends_with_it() {
         let again = registry.sign_in_again(&refresh).await.unwrap();
         let refused = reason(registry.issue_token(&again, &scopes, None).await);
         assert_eq!(refused, Some(Reason::Ended));
+    });
+}
+
+/// A log-in of docker keeps a refresh token each time.
+#[test]
+fn refresh_tokens_have_a_bound() {
+    let _unset = together();
+    run(async {
+        let world = world().await;
+        let registry = &world.registry;
+        let (_, token) = token(registry).await;
+        let who = sign_in(registry, "bob", token).await.unwrap();
+        let refresh = async || {
+            let issued = registry.issue_token(&who, &[], Some("test")).await.unwrap();
+            issued.refresh.unwrap()
+        };
+        let first = refresh().await;
+        let sql = Sql::of(world.folder.path()).await;
+        sql.run(
+            "INSERT INTO credentials (principal_id, kind, name, hint, parent_id, created_at) \
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9998) \
+             SELECT c.principal_id, 3, 'test', '', c.parent_id, c.created_at FROM credentials c JOIN n ON TRUE WHERE c.kind = 3",
+        )
+        .await;
+        let second = refresh().await;
+        assert!(registry.sign_in_again(&first).await.is_ok());
+        let third = refresh().await;
+        assert!(registry.sign_in_again(&first).await.is_err(), "the oldest");
+        for kept in [second, third] {
+            assert!(registry.sign_in_again(&kept).await.is_ok());
+        }
     });
 }
 

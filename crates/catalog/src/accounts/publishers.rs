@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use super::{
     confirm::Asker,
     credentials::{read_scopes, write_scopes},
-    groups::{Count, Outcome, Refusal},
+    groups::{Count, Outcome, Refusal, USER},
     office::{Authority, Decided},
     warm::count_up,
 };
@@ -32,6 +32,10 @@ const PUBLISHER: i16 = 5;
 const MOST_OF_ISSUER: u64 = 10_000;
 /// Most publishers of a robot.
 const MOST_OF_ROBOT: u64 = 100;
+/// Most publishers of an issuer for all robots of an organisation, so that none uses up what the others need.
+const MOST_OF_ORGANISATION: u64 = 1_000;
+/// The same of a user.
+const MOST_OF_USER: u64 = 50;
 /// For how long an identity token that was used is remembered after its end, as clocks differ.
 const CLOCKS: Duration = Duration::from_secs(300);
 /// For how long a publisher is listed that ended before it was used.
@@ -65,6 +69,8 @@ pub struct StoredPublisher {
     pub robot: PrincipalId,
     /// The robot's name.
     pub name: String,
+    /// Whether the robot is a user's, and no organisation's.
+    pub is_users: bool,
     /// What claims must be, as a JSON object.
     pub claims: String,
     /// Its credential.
@@ -87,6 +93,7 @@ struct PublisherRow {
     issuer: String,
     robot_id: i64,
     name: String,
+    owner_kind: i64,
     claims: String,
     credential_id: i64,
     scopes: Option<String>,
@@ -103,6 +110,7 @@ impl PublisherRow {
             issuer: self.issuer,
             robot: PrincipalId(self.robot_id),
             name: self.name,
+            is_users: self.owner_kind == USER,
             claims: self.claims,
             credential: CredentialId(self.credential_id),
             scopes: read_scopes(self.scopes.as_deref())?,
@@ -143,9 +151,10 @@ pub enum IdentityTaken {
 }
 
 /// Publishers that count, or would once they are used.
-const PUBLISHERS: &str = "SELECT p.id, i.issuer, p.robot_id, r.name, p.claims, p.credential_id, c.scopes, p.once, p.created_at, \
+const PUBLISHERS: &str = "SELECT p.id, i.issuer, p.robot_id, r.name, CAST(w.kind AS bigint) AS owner_kind, p.claims, p.credential_id, c.scopes, p.once, p.created_at, \
             p.expires_at, p.used_at FROM publishers p JOIN trusted_issuers i ON i.id = p.issuer_id \
      JOIN principals r ON r.id = p.robot_id AND r.state <> 2 \
+     JOIN principals w ON w.id = r.owner_id \
      JOIN credentials c ON c.id = p.credential_id AND c.revoked_at IS NULL";
 
 impl Catalog {
@@ -253,19 +262,72 @@ pub(super) async fn is_full(
     Ok(found.is_some_and(|found| sql::unsigned(found.number) >= most))
 }
 
+/// A robot, and whose it is.
+#[derive(FromQueryResult)]
+struct WhoseRow {
+    robot: i64,
+    owner: i64,
+    kind: i64,
+}
+
+impl WhoseRow {
+    fn is_users(&self) -> bool {
+        self.kind == USER
+    }
+}
+
+/// Locks a robot.
+async fn whose(write: &Write, robot: &RobotHandle) -> Result<Option<WhoseRow>, CatalogError> {
+    let lock = format!(
+        "SELECT r.id AS robot, o.id AS owner, CAST(o.kind AS bigint) AS kind FROM principals r \
+         JOIN principals o ON o.id = r.owner_id WHERE r.handle = $1 AND r.kind = 2 AND r.state <> 2{}",
+        write.dialect.lock("r")
+    );
+    sql::one(&write.transaction, &lock, [robot.as_str().into()]).await
+}
+
+/// Why a robot gets no further publisher of an issuer.
+async fn full(
+    write: &Write,
+    whose: &WhoseRow,
+    issuer: i64,
+) -> Result<Option<Refusal>, CatalogError> {
+    let most_of_owner = match whose.is_users() {
+        true => MOST_OF_USER,
+        false => MOST_OF_ORGANISATION,
+    };
+    for (count, of, most) in [
+        (
+            "SELECT COUNT(*) AS number FROM publishers WHERE robot_id = $1",
+            &[whose.robot][..],
+            MOST_OF_ROBOT,
+        ),
+        (
+            "SELECT COUNT(*) AS number FROM publishers p JOIN principals r ON r.id = p.robot_id \
+             WHERE p.issuer_id = $1 AND r.owner_id = $2",
+            &[issuer, whose.owner],
+            most_of_owner,
+        ),
+        (
+            "SELECT COUNT(*) AS number FROM publishers WHERE issuer_id = $1",
+            &[issuer],
+            MOST_OF_ISSUER,
+        ),
+    ] {
+        if is_full(write, (count, of), most).await? {
+            return Ok(Some(Refusal::Full(most)));
+        }
+    }
+    Ok(None)
+}
+
 async fn add(
     write: &mut Write,
     by: &Authority,
     new: NewPublisher,
     scopes: Option<String>,
 ) -> Result<Outcome<Option<StoredPublisher>>, CatalogError> {
-    let robot = format!(
-        "SELECT id FROM principals WHERE handle = $1 AND kind = 2 AND state <> 2{}",
-        write.dialect.lock("principals")
-    );
-    let robot: Option<Id> =
-        sql::one(&write.transaction, &robot, [new.robot.as_str().into()]).await?;
-    let Some(Id { id: robot }) = robot else {
+    let Some(whose) = whose(write, &new.robot).await? else {
         return Ok(Err(Refusal::NoSuch(new.robot.to_string())));
     };
     let issuer = format!(
@@ -277,22 +339,10 @@ async fn add(
     let Some(Id { id: issuer }) = issuer else {
         return Ok(Ok(None));
     };
-    for (count, of, most) in [
-        (
-            "SELECT COUNT(*) AS number FROM publishers WHERE robot_id = $1",
-            robot,
-            MOST_OF_ROBOT,
-        ),
-        (
-            "SELECT COUNT(*) AS number FROM publishers WHERE issuer_id = $1",
-            issuer,
-            MOST_OF_ISSUER,
-        ),
-    ] {
-        if is_full(write, (count, &[of]), most).await? {
-            return Ok(Err(Refusal::Full(most)));
-        }
+    if let Some(full) = full(write, &whose, issuer).await? {
+        return Ok(Err(full));
     }
+    let robot = whose.robot;
     let credential = add_credential(write, by, (robot, &new.issuer), scopes).await?;
     let (claims, expires_at) = (
         new.claims.to_string(),
@@ -329,6 +379,7 @@ async fn add(
         issuer: new.issuer,
         robot: PrincipalId(robot),
         name: new.robot.to_string(),
+        is_users: whose.is_users(),
         claims,
         credential: CredentialId(credential),
         scopes: new.scopes,

@@ -23,6 +23,8 @@ use crate::{Registry, RegistryError};
 const LEEWAY: i64 = 60;
 /// For how many seconds an identity token may be good. One of a job is good for minutes.
 const LONGEST: i64 = 24 * 3600;
+/// For how many seconds a token is taken at its word: its issuer may have withdrawn the key.
+const REMEMBERED: i64 = 3600;
 /// Issuers whose publishers are kept in memory.
 const KEPT: u64 = 100;
 
@@ -254,7 +256,7 @@ impl Registry {
         );
         Ok(Identified {
             principal,
-            until: (!publisher.once).then_some(claims.expires_at),
+            until: (!publisher.once).then(|| claims.expires_at.min(now + REMEMBERED)),
         })
     }
 
@@ -344,6 +346,12 @@ impl Known {
             .filter(|publisher| user == WHOEVER || publisher.stored.name == user)
             .filter(|publisher| publisher.waits_or_was_used(now))
             .filter(|publisher| publisher.rules.match_claims(issuer.preset, &claims.claims))
+            .collect();
+        // Any user may say that an organisation's jobs are his robot: that takes nothing from the organisation's own.
+        let of_organisations = found.iter().any(|publisher| !publisher.stored.is_users);
+        let found: Vec<&Publisher> = found
+            .into_iter()
+            .filter(|publisher| !of_organisations || !publisher.stored.is_users)
             .collect();
         let narrowest = found
             .iter()

@@ -6,7 +6,7 @@ use granary_registry::{AccountsError, OwnAccount, PublisherRequest, Shown};
 use crate::{
     accounts::{pushes, reason, secret, sign_in},
     gate::{run, together},
-    groups::robots_of_acme,
+    groups::{own_robots, robots_of_acme},
     workload::{
         add, assert_wrong, by_bearer, ci, exchange, publisher, publishers, put_tag, release,
         releases, robot,
@@ -88,6 +88,34 @@ fn a_publisher_caps_what_its_robot_may() {
             .unwrap();
         let own = registry.ask_leave::<OwnAccount>(&(&wide).into(), ()).await;
         assert!(matches!(own, Err(AccountsError::Denied(_))));
+    });
+}
+
+#[test]
+fn a_user_takes_no_jobs_from_an_organisation() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
+        add(registry, releases(&issuer)).await;
+        let carol = sign_in(registry, "carol", crate::accounts::password("carol"));
+        let hers = own_robots(registry, &carol.await.unwrap()).await;
+        hers.create_robot("ci").await.unwrap();
+        let wide = || publisher("ci", &issuer, &[("repository", "acme/*")]);
+        hers.add_publisher(wide()).await.unwrap();
+        let token = issuer.token(&release(&issuer));
+        let who = by_bearer(registry, &token).await.unwrap();
+        assert_eq!(who.name(), "acme+ci");
+        // Who names it is it all the same, and may do what it may.
+        let who = sign_in(registry, "carol+ci", secret(&token)).await.unwrap();
+        assert_eq!(who.name(), "carol+ci");
+        // Nor does he use up the publishers that there may be.
+        for _ in 1..50 {
+            hers.add_publisher(wide()).await.unwrap();
+        }
+        let full = hers.add_publisher(wide()).await;
+        assert!(matches!(full, Err(AccountsError::Full(50))), "{full:?}");
+        add(registry, releases(&issuer)).await;
     });
 }
 

@@ -4,6 +4,7 @@ mod command;
 mod denials;
 mod error;
 mod failures;
+mod few;
 mod groups;
 mod groups_command;
 mod issue;
@@ -35,8 +36,8 @@ use granary_identity::{Fingerprints, InstallationKey, PasswordSettings, Password
 use moka::sync::Cache;
 
 use self::{
-    denials::Denials, failures::Failures, reads::ReadCounts, sign_in::Verified, signing::Keys,
-    uses::Uses, workload::KnownPublishers,
+    denials::Denials, failures::Failures, logins::Logins, reads::ReadCounts, sign_in::Verified,
+    signing::Keys, uses::Uses, workload::KnownPublishers,
 };
 use crate::RegistryError;
 
@@ -128,6 +129,7 @@ pub(crate) struct Accounts {
     fingerprints: Fingerprints,
     failures: Failures,
     pub(crate) denials: Denials,
+    logins: Logins,
     /// Who verifies credentials now, by a part of their fingerprint.
     turns: [tokio::sync::Mutex<()>; TURNS],
     keys: Keys,
@@ -151,6 +153,7 @@ impl Accounts {
             fingerprints: Fingerprints::new()?,
             failures: Failures::new(rules.password_failures),
             denials: Denials::new(),
+            logins: Logins::new(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             keys: Keys::default(),
             uses: Uses::default(),

@@ -200,7 +200,10 @@ impl Registry {
                 Ok(self.given(caller, office))
             }
             Decision::Deny(reason) => {
-                let named = Leave::<S>::of(&self.given(caller, office)).to_owned();
+                let named = match &office {
+                    Office::Account => caller.principal.name().to_owned(),
+                    _ => Leave::<S>::of(&self.given(caller, office)).to_owned(),
+                };
                 self.note_denial(caller, named, reason);
                 Err(AccountsError::Denied(reason))
             }

@@ -196,6 +196,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::HasRepositories(_)
         | Error::Full(_)
         | Error::IgnoresAddresses(_)
+        | Error::ShutsOut(_)
         | Error::LastAdministrator(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))

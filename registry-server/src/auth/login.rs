@@ -106,7 +106,13 @@ async fn begin(request: &HttpRequest, doors: &Doors) -> Result<HttpResponse, Ref
     let url = url.map_err(|error| Refused::provider(provider.name(), &error))?;
     let registry = &doors.registry;
     registry
-        .begin_login(provider.name(), &secrets, &browser, &return_to)
+        .begin_login(
+            provider.name(),
+            &secrets,
+            &browser,
+            &return_to,
+            &doors.place.origin_of(request),
+        )
         .await?;
     let mut answer = see_other(url.as_str());
     cookie::set(&mut answer, LOGIN, &browser, LOGIN_TIME);

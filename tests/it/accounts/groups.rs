@@ -182,7 +182,20 @@ async fn an_owner_gives_a_robot_a_token_by_the_api() {
     let all = server.get("/api/v1/orgs").by(&alice).await.is(200).json();
     assert_eq!(all["data"][0]["role"], json!(null));
     let blocks = json!({"addresses": ["192.0.2.0/24"]});
-    asked("PATCH", "/orgs/acme", &bob, blocks, 204).await;
+    let refused = asked("PATCH", "/orgs/acme", &bob, blocks, 409).await;
+    let refused = refused.json().to_string();
+    assert!(
+        refused.contains("127.0.0.1, from where you ask"),
+        "{refused}"
+    );
+    let both = json!({"addresses": ["192.0.2.0/24", "127.0.0.0/8"]});
+    asked("PATCH", "/orgs/acme", &bob, both, 204).await;
+    server.get("/api/v1/orgs/acme").by(&bob).await.is(200);
+    told(
+        &server,
+        &["org", "address", "acme", "--from", "192.0.2.0/24"],
+    )
+    .await;
     server.get("/api/v1/orgs/acme").by(&bob).await.is(404);
     // Also what everybody sees elsewhere.
     let path = "/v2/acme/app/manifests/v1";

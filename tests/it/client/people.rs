@@ -116,7 +116,12 @@ async fn tokens_and_addresses_of_a_robot() {
     server.get("/v2/").by(&second).await.is(200);
 
     let organisation = words("org address acme --from 192.0.2.0/24");
-    alice.run(&organisation).await.exits(0);
+    said(
+        &alice.run(&organisation).await.exits(1),
+        "shut yourself out",
+    );
+    let operator = [&["admin"], &organisation[..]].concat();
+    server.run(&operator).await.exits(0);
     said(
         &alice.run(&words("robot list acme")).await.exits(1),
         "organisation 'acme'",

@@ -43,6 +43,8 @@ pub enum Refusal {
     OldReplica(String),
     /// The pattern is of no namespace.
     NoNamespace,
+    /// Whoever set the list could ask from this address no longer.
+    ShutsOut(String),
 }
 
 /// What was done, or why it could not be.
@@ -289,11 +291,13 @@ impl Catalog {
         .await
     }
 
-    /// Up to `limit` organisations by name, bytewise behind `after`, as `member` sees them: those that he belongs to, or all.
+    /// Up to `limit` organisations by name, bytewise behind `after`, as `member` sees them: those that he belongs to, or all,
+    /// without some.
     pub async fn organisations(
         &self,
         member: Option<PrincipalId>,
         all: bool,
+        without: &[PrincipalId],
         after: &str,
         limit: u64,
     ) -> Result<Vec<StoredOrganisation>, CatalogError> {
@@ -303,8 +307,14 @@ impl Catalog {
             }
             true => "",
         };
-        let query =
-            format!("{ORGANISATIONS} {condition} AND p.handle > $2 ORDER BY p.handle LIMIT $3");
+        let without: Vec<String> = without.iter().map(|id| id.0.to_string()).collect();
+        let without = match without.is_empty() {
+            true => String::new(),
+            false => format!(" AND p.id NOT IN ({})", without.join(", ")),
+        };
+        let query = format!(
+            "{ORGANISATIONS} {condition}{without} AND p.handle > $2 ORDER BY p.handle LIMIT $3"
+        );
         let member = member.map_or(0, |member| member.0);
         let values = [member.into(), after.into(), signed(limit).into()];
         let rows: Vec<OrganisationRow> = self.reads.all(&query, values).await?;

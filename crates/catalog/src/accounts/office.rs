@@ -145,12 +145,14 @@ fn of_group(dialect: Dialect) -> String {
            SELECT {GENERATION} AS generation, {clock} AS now, \
                   CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, p.addresses AS own_addresses, \
                   c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, c.addresses AS credential_addresses, \
-                  o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, \
+                  o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, o.addresses AS parent_addresses, \
+                  CAST(u.state AS bigint) AS master_state, u.addresses AS master_addresses, \
                   n.id AS namespace_id, n.id AS owner_id, n.addresses AS owner_addresses, r.id AS repository_id, \
                   CAST(NULL AS bigint) AS visibility, CAST(NULL AS bigint) AS create_by, CAST(NULL AS bigint) AS default_visibility, \
                   CAST(NULL AS varchar) AS immutable_tags \
            FROM (SELECT 1 AS one) z \
            LEFT JOIN principals p ON p.id = $1 \
+           LEFT JOIN principals u ON u.id = p.owner_id AND u.kind = 1 \
            LEFT JOIN credentials c ON c.id = $2 AND c.principal_id = $1 \
            LEFT JOIN credentials o ON o.id = c.parent_id \
            LEFT JOIN principals n ON n.handle = $3 AND n.kind = 3 AND n.state <> 2 \

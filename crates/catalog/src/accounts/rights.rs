@@ -39,6 +39,9 @@ pub(super) struct RightsRow {
     revoked_at: Option<i64>,
     ends_at: Option<i64>,
     credential_addresses: Option<String>,
+    master_state: Option<i64>,
+    master_addresses: Option<String>,
+    parent_addresses: Option<String>,
     parent_revoked_at: Option<i64>,
     parent_ends_at: Option<i64>,
     namespace_id: Option<i64>,
@@ -71,12 +74,14 @@ fn statement(dialect: Dialect, patterns: usize) -> String {
            SELECT {GENERATION} AS generation, {clock} AS now, \
                   CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, p.addresses AS own_addresses, \
                   c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, c.addresses AS credential_addresses, \
-                  o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, \
+                  o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, o.addresses AS parent_addresses, \
+                  CAST(u.state AS bigint) AS master_state, u.addresses AS master_addresses, \
                   n.id AS namespace_id, n.owner_id, w.addresses AS owner_addresses, r.id AS repository_id, CAST(r.visibility AS bigint) AS visibility, \
                   CAST(s.create_by AS bigint) AS create_by, CAST(s.default_visibility AS bigint) AS default_visibility, \
                   s.immutable_tags \
            FROM (SELECT 1 AS one) z \
            LEFT JOIN principals p ON p.id = $1 \
+           LEFT JOIN principals u ON u.id = p.owner_id AND u.kind = 1 \
            LEFT JOIN credentials c ON c.id = $2 AND c.principal_id = $1 \
            LEFT JOIN credentials o ON o.id = c.parent_id \
            LEFT JOIN namespaces n ON n.name = $3 \
@@ -186,6 +191,8 @@ pub(super) fn read(
     let rights = Rights {
         accounts: head.generation.is_some(),
         stands: head.state == Some(ACTIVE)
+            // A user's robot acts for him.
+            && head.master_state.is_none_or(|state| state == ACTIVE)
             && head.credential_id.is_some()
             && head.revoked_at.is_none()
             && head.parent_revoked_at.is_none()
@@ -205,11 +212,16 @@ pub(super) fn read(
             Some(_) => CreateBy::Administrators,
         },
         immutable: patterns(head.immutable_tags.as_deref())?,
-        usable_from: [&head.own_addresses, &head.credential_addresses]
-            .into_iter()
-            .filter_map(|list| list.as_deref())
-            .map(addresses)
-            .collect::<Result<_, _>>()?,
+        usable_from: [
+            &head.own_addresses,
+            &head.master_addresses,
+            &head.credential_addresses,
+            &head.parent_addresses,
+        ]
+        .into_iter()
+        .filter_map(|list| list.as_deref())
+        .map(addresses)
+        .collect::<Result<_, _>>()?,
         open_to: head.owner_addresses.as_deref().map(addresses).transpose()?,
     };
     Ok(RightsNow { rights, now })
@@ -319,17 +331,27 @@ impl Catalog {
         Ok(rows.into_iter().map(|row| row.name).collect())
     }
 
-    /// A condition that leaves out namespaces `n` of organisations that are not open to that address. Few organisations have
-    /// such a list, and a database cannot compare addresses with it.
-    async fn closed_to(&self, address: Option<IpAddr>) -> Result<String, CatalogError> {
+    /// The organisations that are not open to that address. Few have such a list, and a database cannot compare addresses
+    /// with it.
+    pub async fn closed_organisations(
+        &self,
+        address: Option<IpAddr>,
+    ) -> Result<Vec<PrincipalId>, CatalogError> {
         let query = "SELECT id, addresses FROM principals WHERE kind = 3 AND state <> 2 AND addresses IS NOT NULL ORDER BY id";
         let lists: Vec<AddressList> = self.reads.all(query, []).await?;
         let mut closed = Vec::new();
         for list in lists {
             if !addresses(&list.addresses)?.contain(address) {
-                closed.push(list.id.to_string());
+                closed.push(PrincipalId(list.id));
             }
         }
+        Ok(closed)
+    }
+
+    /// A condition that leaves out namespaces `n` of organisations that are not open to that address.
+    async fn closed_to(&self, address: Option<IpAddr>) -> Result<String, CatalogError> {
+        let closed = self.closed_organisations(address).await?;
+        let closed: Vec<String> = closed.iter().map(|id| id.0.to_string()).collect();
         Ok(match closed.is_empty() {
             true => String::new(),
             false => format!(

@@ -18,8 +18,10 @@ use crate::{
     writer::Write,
 };
 
-/// Most robots of an organisation or a user.
+/// Most robots of an organisation.
 const MOST_ROBOTS: u64 = 10_000;
+/// Most robots of a user. Each has limits of its own: of requests, and of uploads at a time.
+const MOST_ROBOTS_OF_USER: u64 = 20;
 
 /// What a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,19 +64,35 @@ struct KindRow {
 }
 
 /// Locks whom robots belong to.
-async fn owner(write: &Write, handle: &str) -> Result<Option<i64>, CatalogError> {
+async fn owner(write: &Write, handle: &str) -> Result<Option<KindRow>, CatalogError> {
     let lock = format!(
-        "SELECT id FROM principals WHERE handle = $1 AND kind IN (1, 3) AND state <> 2{}",
+        "SELECT id, CAST(kind AS bigint) AS kind FROM principals WHERE handle = $1 AND kind IN (1, 3) AND state <> 2{}",
         write.dialect.lock("principals")
     );
-    let found: Option<Id> = sql::one(&write.transaction, &lock, [handle.into()]).await?;
-    Ok(found.map(|found| found.id))
+    sql::one(&write.transaction, &lock, [handle.into()]).await
 }
 
 /// The list as it is kept.
 pub(super) fn text(addresses: Option<&AddressBlocks>) -> Result<Option<String>, CatalogError> {
     let text = addresses.map(serde_json::to_string).transpose();
     text.map_err(|error| CatalogError::damaged("principals", error))
+}
+
+/// Where whoever sets a list asks from, if the list shuts him out himself: nobody but the operator could undo that.
+fn shut_out(
+    by: &Authority,
+    handle: &str,
+    kind: i64,
+    blocks: Option<&AddressBlocks>,
+) -> Option<String> {
+    let (asker, blocks) = (&by.asker, blocks?);
+    let is_himself = asker.principal.name() == handle;
+    if by.is_operator() || !(is_himself || kind == ORGANISATION) {
+        return None;
+    }
+    let address = asker.origin.address;
+    let is_in = blocks.contain(address);
+    (!is_in).then(|| address.map_or("an unknown address".to_owned(), |it| it.to_string()))
 }
 
 /// A process that would not heed a list of addresses, if one is to be set.
@@ -100,11 +118,15 @@ impl Catalog {
             let Some(owner) = owner(write, handle.owner()).await? else {
                 return Ok(Err(Refusal::NoSuch(handle.owner().to_owned())));
             };
-            if number_of(write, ROBOT, owner).await? >= MOST_ROBOTS {
-                return Ok(Err(Refusal::Full(MOST_ROBOTS)));
+            let most = match owner.kind {
+                USER => MOST_ROBOTS_OF_USER,
+                _ => MOST_ROBOTS,
+            };
+            if number_of(write, ROBOT, owner.id).await? >= most {
+                return Ok(Err(Refusal::Full(most)));
             }
-            let author = by.author();
-            let Some(made) = make(write, ROBOT, handle.as_str(), Some(owner), author).await? else {
+            let (author, owner) = (by.author(), Some(owner.id));
+            let Some(made) = make(write, ROBOT, handle.as_str(), owner, author).await? else {
                 return Ok(Err(Refusal::Taken(handle.to_string())));
             };
             by.note(write, Deed::new(action::ROBOT_CREATE, &handle))
@@ -194,13 +216,20 @@ impl Catalog {
             if let Some(refusal) = heedless(write, blocks.as_ref()).await? {
                 return Ok(Err(refusal));
             }
-            let set = "UPDATE principals SET addresses = $2 WHERE handle = $1 AND state <> 2 AND kind <= 3 \
-                       RETURNING id, CAST(kind AS bigint) AS kind";
-            let values = [handle.as_str().into(), text(blocks.as_ref())?.into()];
-            let set: Option<KindRow> = sql::one(&write.transaction, set, values).await?;
-            let Some(KindRow { kind, .. }) = set else {
+            let find = format!(
+                "SELECT id, CAST(kind AS bigint) AS kind FROM principals WHERE handle = $1 AND state <> 2 AND kind <= 3{}",
+                write.dialect.lock_values("principals")
+            );
+            let found = sql::one(&write.transaction, &find, [handle.as_str().into()]).await?;
+            let Some(KindRow { id, kind }) = found else {
                 return Ok(Err(Refusal::NoSuch(handle)));
             };
+            if let Some(address) = shut_out(by, &handle, kind, blocks.as_ref()) {
+                return Ok(Err(Refusal::ShutsOut(address)));
+            }
+            let set = "UPDATE principals SET addresses = $2 WHERE id = $1";
+            let values = [id.into(), text(blocks.as_ref())?.into()];
+            sql::execute(&write.transaction, set, values).await?;
             count_up(write).await?;
             let action = match kind {
                 USER => action::USER_CHANGE,

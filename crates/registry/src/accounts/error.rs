@@ -99,6 +99,12 @@ pub enum AccountsError {
          try again"
     )]
     IgnoresAddresses(String),
+    /// Whoever sets a list could not undo it from where he is.
+    #[error(
+        "{0}, from where you ask, is not on the list: you would shut yourself out. Add it, or have the machine's operator set \
+         the list with 'granary admin'"
+    )]
+    ShutsOut(String),
     /// A successor is not another token for good.
     #[error("a token is good for 30 days at most beside its successor")]
     Overlap,

@@ -189,6 +189,7 @@ impl From<Refusal> for AccountsError {
             Refusal::Full(most) => Self::Full(most),
             Refusal::OldReplica(version) => Self::IgnoresAddresses(version),
             Refusal::NoNamespace => Self::NoNamespace,
+            Refusal::ShutsOut(address) => Self::ShutsOut(address),
         }
     }
 }
@@ -216,7 +217,7 @@ impl Leave<Installation> {
         let listing = self
             .parts()
             .catalog
-            .organisations(None, true, &page.after, size + 1);
+            .organisations(None, true, &[], &page.after, size + 1);
         let key = |row: &StoredOrganisation| row.name.clone();
         Ok(Page::of(listing.await?, size, key, Into::into))
     }
@@ -242,15 +243,11 @@ impl Leave<OwnAccount> {
         let catalog = &self.parts().catalog;
         let own_row = catalog.user(own).await?;
         let all = own_row.is_some_and(|user| user.is_administrator);
-        let listing = catalog.organisations(Some(own), all, &page.after, size + 1);
-        let key = |row: &StoredOrganisation| row.name.clone();
-        let mut page: Page<OrganisationReport> = Page::of(listing.await?, size, key, Into::into);
         let address = self.authority().asker.origin.address;
-        page.entries.retain(|entry| {
-            let list = entry.addresses.as_ref();
-            list.is_none_or(|list| list.contain(address))
-        });
-        Ok(page)
+        let closed = catalog.closed_organisations(address).await?;
+        let listing = catalog.organisations(Some(own), all, &closed, &page.after, size + 1);
+        let key = |row: &StoredOrganisation| row.name.clone();
+        Ok(Page::of(listing.await?, size, key, Into::into))
     }
 
     /// Says from where one may be used oneself.

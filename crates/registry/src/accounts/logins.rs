@@ -1,6 +1,6 @@
 //! Log-ins of browsers: by identity providers, or by a password; and the sessions that come of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use granary_access::{
     Caller, Credential, CredentialId, Handle, Origin, Principal, PrincipalId, Reason, Scopes,
@@ -12,11 +12,16 @@ use granary_identity::{
     token_kind,
 };
 
-use super::{AccountsError, Shown, SignInError};
+use super::{AccountsError, Shown, SignInError, failures::network, few::Few};
 use crate::{Leave, OwnAccount, Registry, RegistryError, leave::done};
 
 /// How long a log-in may take, from when a browser is sent to a provider until it comes back.
 pub const LOGIN_TIME: Duration = Duration::from_secs(600);
+
+/// Most log-ins that one network begins within that time, so that it does not use up what there may be of all.
+const MOST_OF_NETWORK: u32 = 300;
+/// Networks that are remembered.
+const NETWORKS: u64 = 20_000;
 
 /// Longest name of a user that is made from what a provider calls it: there is room for a number behind it.
 const LONGEST_NAME: usize = 48;
@@ -98,6 +103,20 @@ impl Session {
     }
 }
 
+/// Log-ins of late that browsers began, by their network.
+pub(super) struct Logins(Few<Option<IpAddr>>);
+
+impl Logins {
+    pub(super) fn new() -> Self {
+        Self(Few::new(MOST_OF_NETWORK, LOGIN_TIME, NETWORKS))
+    }
+
+    /// Whether a further one begins.
+    fn begin(&self, address: Option<IpAddr>) -> bool {
+        self.0.takes(address.map(network))
+    }
+}
+
 impl Registry {
     /// Notes a log-in that a browser begins, which has `browser` in a cookie.
     pub async fn begin_login(
@@ -106,9 +125,13 @@ impl Registry {
         secrets: &LoginSecrets,
         browser: &Secret,
         return_to: &ReturnTo,
+        origin: &Origin,
     ) -> Result<(), LoginError> {
         if !self.has_accounts().await? {
             return Err(LoginError::NoAccounts);
+        }
+        if !self.parts.accounts.logins.begin(origin.address) {
+            return Err(LoginError::TooMany);
         }
         let login = NewLogin {
             state: digest_of(secrets.state.expose()),

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use granary_access::{AddressBlocks, Role};
 use granary_registry::{
-    Caller, OrganisationAdmin, OrganisationMember, Origin, OwnAccount, Principal, Reason,
+    AccountsError, Caller, GroupsCommand, OrganisationAdmin, OrganisationMember, Origin,
+    OwnAccount, Principal, Reason,
 };
 
 use crate::{
     accounts::{bob, reason},
     gate::{run, together},
-    groups::{acme, denied, found, leave, page, push_image, replicas, robots_of_acme},
+    groups::{acme, denied, found, leave, operator, page, push_image, replicas, robots_of_acme},
     world::name,
 };
 
@@ -65,6 +66,19 @@ fn elsewhere_an_organisation_looks_as_if_it_were_not_there() {
         assert_eq!(denied(moved.await), Some(Reason::Hidden));
         late.set_addresses(None).await.unwrap();
         assert_eq!(listed(&elsewhere).await, ["acme/app", "bob/own"]);
+        // Nobody shuts himself out.
+        let other = AddressBlocks::of(vec!["192.0.2.0/24".parse().unwrap()]).unwrap();
+        let himself = leave::<OwnAccount>(registry, &here, ()).await;
+        for refused in [
+            late.set_addresses(Some(other.clone())).await,
+            himself.set_addresses(Some(other.clone())).await,
+        ] {
+            assert!(
+                matches!(&refused, Err(AccountsError::ShutsOut(address)) if address == "10.1.2.3"),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(listed(&here).await, ["acme/app", "bob/own"]);
         // Of a user.
         let blocks = AddressBlocks::of(vec!["10.1.2.3".parse().unwrap()]).unwrap();
         let own = leave::<OwnAccount>(registry, &here, ()).await;
@@ -83,6 +97,37 @@ fn elsewhere_an_organisation_looks_as_if_it_were_not_there() {
                 .await
                 .is_ok()
         );
+    });
+}
+
+#[test]
+fn pages_leave_out_what_is_closed_and_nothing_else() {
+    let _unset = together();
+    run(async {
+        let world = acme().await;
+        let registry = &world.registry;
+        let who = bob(registry).await;
+        for name in ["a-closed", "b-closed", "c-open"] {
+            found(registry, name, "bob").await;
+        }
+        for name in ["a-closed", "b-closed"] {
+            let command = GroupsCommand::SetAddresses {
+                name: name.to_owned(),
+                addresses: Some(AddressBlocks::of(vec!["10.0.0.0/8".parse().unwrap()]).unwrap()),
+            };
+            operator(registry, command).await;
+        }
+        let own = leave::<OwnAccount>(registry, &at(&who, "192.0.2.1"), ()).await;
+        let first = own.organisations(page("", 1)).await.unwrap();
+        assert_eq!(first.entries[0].organisation, "acme");
+        assert_eq!(
+            first.next.as_deref(),
+            Some("acme"),
+            "names of what is closed"
+        );
+        let second = own.organisations(page("acme", 1)).await.unwrap();
+        assert_eq!(second.entries[0].organisation, "c-open");
+        assert_eq!(second.next, None);
     });
 }
 

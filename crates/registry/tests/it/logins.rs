@@ -103,7 +103,7 @@ fn a_log_in_is_finished_once_by_the_browser_and_at_the_provider_that_began_it() 
         let to = "/ui/?a=b".parse().unwrap();
         let began = &world.registry;
         began
-            .begin_login("corp", &secrets, &browser, &to)
+            .begin_login("corp", &secrets, &browser, &to, &Origin::default())
             .await
             .unwrap();
         for (provider, state, browser) in [
@@ -372,5 +372,34 @@ fn a_session_by_a_password_ends_with_it() {
         change(registry, "bob", UserChange::Disabled).await;
         let disabled = by(&other, secret("another, quite long")).await;
         assert!(matches!(disabled, Err(SignInError::Wrong)));
+    });
+}
+
+#[test]
+fn one_network_does_not_use_up_the_log_ins_of_all() {
+    let _unset = together();
+    run(async {
+        let (world, _) = world().await;
+        let begin = async |address: &str| {
+            let (secrets, browser) = (LoginSecrets::fresh().unwrap(), fresh_secret().unwrap());
+            let (to, origin) = (
+                "/".parse().unwrap(),
+                Origin {
+                    address: Some(address.parse().unwrap()),
+                    ..Origin::default()
+                },
+            );
+            let registry = &world.registry;
+            registry
+                .begin_login("corp", &secrets, &browser, &to, &origin)
+                .await
+        };
+        for number in 0..300 {
+            begin(&format!("2001:db8::{number:x}")).await.unwrap();
+        }
+        let refused = begin("2001:db8::ffff").await;
+        assert!(matches!(refused, Err(LoginError::TooMany)), "{refused:?}");
+        begin("2001:db8:0:1::1").await.unwrap();
+        begin("192.0.2.1").await.unwrap();
     });
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use granary_access::{AddressBlocks, Role, Scopes, TeamRole};
 use granary_identity::Secret;
 use granary_registry::{
-    AccountsCommand, AccountsError, Caller, NamespaceSettings, OrganisationAdmin, Origin,
-    OwnAccount, Principal, Reading, Reason, Registry, RotateRequest, Shown, TeamMaintainer,
-    TenancyCommand, TokenRequest,
+    AccountsCommand, AccountsError, Caller, GroupsCommand, NamespaceSettings, OrganisationAdmin,
+    Origin, OwnAccount, Principal, Reading, Reason, Registry, RotateRequest, Shown, TeamMaintainer,
+    TenancyCommand, TokenRequest, UserChange,
 };
 
 use crate::{
     accounts::{bob, pushes, reads, reason, sign_in},
     gate::{run, together},
-    groups::{acme, add, grant, leave, own_robots, push_image, robots_of_acme},
+    groups::{acme, add, grant, leave, operator, own_robots, push_image, robots_of_acme},
     world::{World, is_postgres, name},
 };
 
@@ -207,7 +207,7 @@ fn robots_of_a_user_go_with_him() {
         assert!(reads(registry, &ci, "erin/app").await.is_ok());
         let command = AccountsCommand::ChangeUser {
             user: "erin".to_owned(),
-            change: granary_registry::UserChange::Removed,
+            change: UserChange::Removed,
         };
         registry.administer(command).await.unwrap();
         let refused = reason(reads(registry, &ci, "erin/app").await);
@@ -233,6 +233,101 @@ async fn by_token(
     let caller = Caller { principal, origin };
     let may = registry.authorise::<Reading>(caller, name("bob/app"));
     may.await.map(drop)
+}
+
+#[test]
+fn a_users_robot_acts_for_him() {
+    let _unset = together();
+    run(async {
+        let world = acme().await;
+        let registry = &world.registry;
+        let bob = bob(registry).await;
+        push_image(registry, &bob, "bob/app").await;
+        let his = own_robots(registry, &bob).await;
+        his.create_robot("ci").await.unwrap();
+        grant(registry, "bob+ci", "read:bob/**").await.unwrap();
+        let (_, token) = his.create_robot_token("ci", request("ci")).await.unwrap();
+        by_token(registry, &token, None).await.unwrap();
+        for (change, ended) in [
+            (UserChange::Disabled, Some(Reason::Ended)),
+            (UserChange::Enabled, None),
+        ] {
+            let user = "bob".to_owned();
+            let command = AccountsCommand::ChangeUser { user, change };
+            registry.administer(command).await.unwrap();
+            assert_eq!(reason(by_token(registry, &token, None).await), ended);
+        }
+        // Where he may not be used, it may not.
+        let command = GroupsCommand::SetAddresses {
+            name: "bob".to_owned(),
+            addresses: Some(AddressBlocks::of(vec!["10.0.0.0/8".parse().unwrap()]).unwrap()),
+        };
+        operator(registry, command).await;
+        let elsewhere = by_token(registry, &token, Some("192.0.2.1")).await;
+        assert_eq!(reason(elsewhere), Some(Reason::Address));
+        by_token(registry, &token, Some("10.1.2.3")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_user_has_a_few_robots() {
+    let _unset = together();
+    run(async {
+        let world = acme().await;
+        let registry = &world.registry;
+        let his = own_robots(registry, &bob(registry).await).await;
+        for number in 0..20 {
+            his.create_robot(&format!("r{number}")).await.unwrap();
+        }
+        let refused = his.create_robot("one-more").await;
+        assert!(
+            matches!(refused, Err(AccountsError::Full(20))),
+            "{refused:?}"
+        );
+        his.remove_robot("r7").await.unwrap();
+        his.create_robot("one-more").await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_made_from_a_token_is_good_from_its_addresses_only() {
+    let _unset = together();
+    run(async {
+        let world = acme().await;
+        let registry = &world.registry;
+        let bob = bob(registry).await;
+        push_image(registry, &bob, "bob/app").await;
+        let narrow = TokenRequest {
+            addresses: Some(AddressBlocks::of(vec!["10.0.0.0/8".parse().unwrap()]).unwrap()),
+            ..request("narrow")
+        };
+        let (_, token) = own(registry, &bob)
+            .await
+            .create_token(narrow)
+            .await
+            .unwrap();
+        let who = sign_in(registry, "bob", token).await.unwrap();
+        let at = |address: &str| Caller {
+            principal: who.clone(),
+            origin: Origin {
+                address: Some(address.parse().unwrap()),
+                ..Origin::default()
+            },
+        };
+        let issued = registry
+            .issue_token(at("10.1.2.3"), &[], Some("test"))
+            .await;
+        let refresh = issued.unwrap().refresh.unwrap();
+        let again = registry.sign_in_again(&refresh).await.unwrap();
+        for (address, refused) in [("10.9.9.9", None), ("192.0.2.1", Some(Reason::Address))] {
+            let caller = Caller {
+                principal: again.clone(),
+                ..at(address)
+            };
+            let may = registry.authorise::<Reading>(caller, name("bob/app"));
+            assert_eq!(reason(may.await), refused, "{address}");
+        }
+    });
 }
 
 #[test]
@@ -408,10 +503,16 @@ fn no_list_of_addresses_is_set_beside_a_process_that_knows_none() {
             )
         };
         let blocks = || Some(AddressBlocks::of(vec!["10.0.0.0/8".parse().unwrap()]).unwrap());
-        let (admin, mine) = (
-            admin(registry).await,
-            own(registry, &bob(registry).await).await,
-        );
+        let who = bob(registry).await;
+        let within = Caller {
+            principal: who.clone(),
+            origin: Origin {
+                address: Some("10.1.2.3".parse().unwrap()),
+                ..Origin::default()
+            },
+        };
+        let admin = leave::<OrganisationAdmin>(registry, within, "acme".to_owned()).await;
+        let mine = own(registry, &who).await;
         let narrow = || TokenRequest {
             addresses: blocks(),
             ..request("narrow")

@@ -19,6 +19,7 @@ use crate::{
         BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs,
         RepositoryCommand, TokenCommand, UserArgs, UserCommand, VisibilityArgs,
     },
+    config::{Config, human_size},
     groups::blocks,
     maintenance::{print, run},
     moving::UsageError,
@@ -239,8 +240,12 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
     });
     done(&about.config, command, about.json, |report| {
         let tags = list(&report["immutable_tags"]);
+        let awaited = match report["awaited"] == true {
+            true => "nobody has it and no repository is in it yet: these settings wait for it\n",
+            false => "",
+        };
         format!(
-            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n",
+            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n{awaited}",
             text(report, "namespace"),
             report["owner"]
                 .as_str()
@@ -249,14 +254,14 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
             text(report, "create_by"),
             if tags.is_empty() { "no tag" } else { &tags },
             report["default_license"].as_str().unwrap_or("not said"),
-            used(report, "bytes"),
-            used(report, "artifacts"),
+            used(report, "bytes", human_size),
+            used(report, "artifacts", |number| number.to_string()),
         )
     })
 }
 
 /// What is used of a quota.
-fn used(report: &Value, what: &str) -> String {
+fn used(report: &Value, what: &str, shown: fn(u64) -> String) -> String {
     let Some(limit) = report[format!("quota_{what}")].as_u64() else {
         return "no limit".to_owned();
     };
@@ -265,11 +270,14 @@ fn used(report: &Value, what: &str) -> String {
         true => ", and is still being counted",
         false => "",
     };
-    format!("{used} of {limit}{counting}")
+    format!("{} of {}{counting}", shown(used), shown(limit))
 }
 
 pub(crate) fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
-    let patterns: Result<Vec<_>, _> = list.split(',').map(str::parse).collect();
+    let patterns: Result<Vec<_>, _> = list
+        .split(',')
+        .map(|pattern| pattern.trim().parse())
+        .collect();
     let patterns = patterns.and_then(TagPatterns::of);
     patterns.map_err(|error: granary_access::PatternError| UsageError(error.to_string()))
 }

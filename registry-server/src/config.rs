@@ -32,7 +32,7 @@ pub use granary_access::AddressBlock;
 pub use limits::{LimitsConfig, Rate};
 pub use oidc::{OidcConfig, ProviderPreset};
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
-pub use units::parse_size;
+pub use units::{human_size, parse_size};
 pub use values::{
     BadValue, DatabaseUrl, Endpoint, Listen, LogLevel, Namespace, PublicUrl, Secret, SecretUrl,
     ServiceUrl, Untagged,

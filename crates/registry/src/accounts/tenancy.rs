@@ -341,7 +341,7 @@ impl Registry {
                 Ok(AccountsReport::Granted(granted))
             }
             TenancyCommand::Grants { namespace } => {
-                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace.clone());
                 let grants = leave.grants(0, u64::MAX).await?;
                 Ok(AccountsReport::Grants { grants })
             }
@@ -353,14 +353,23 @@ impl Registry {
                 if !is_namespace(&namespace) {
                     return Err(AccountsError::NoSuchNamespace(namespace));
                 }
-                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace.clone());
                 let report = match change.is_empty() {
                     true => leave.namespace().await?,
                     false => leave.change_namespace(change).await?,
                 };
-                Ok(AccountsReport::Namespace(report))
+                let awaited = !self.is_in_use(&namespace).await?;
+                Ok(AccountsReport::Namespace { report, awaited })
             }
         }
+    }
+
+    /// Whether somebody has the namespace, or a repository is in it.
+    async fn is_in_use(&self, namespace: &str) -> Result<bool, AccountsError> {
+        let catalog = &self.parts.catalog;
+        let stored = catalog.namespace(namespace).await?;
+        let is_owned = stored.is_some_and(|stored| stored.owner.is_some());
+        Ok(is_owned || catalog.has_repositories(namespace).await?)
     }
 }
 

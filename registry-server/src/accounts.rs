@@ -34,14 +34,32 @@ pub fn bootstrap(args: &BootstrapArgs) -> anyhow::Result<()> {
         user: args.user.clone(),
         password: password(&args.password)?,
     };
-    done(&args.config, command, args.json, |report| {
-        format!(
-            "{} administers this installation now, and owns the {} namespaces that were there.\n\
-             Whoever comes without credentials gets nothing, unless auth.anonymous says otherwise.\n",
-            text(report, "user"),
-            report["namespaces"]
-        )
-    })
+    let config = args.config.load()?;
+    let mut report = run(&config, Maintenance::Accounts(command))?;
+    // Whoever named another folder than the server's has made an installation there that nobody serves.
+    report["installation"] = place(&config).into();
+    let said = format!(
+        "{} administers the installation in {} now, and owns the {} namespaces that were there.\n\
+         Whoever comes without credentials gets nothing, unless auth.anonymous says otherwise.\n",
+        text(&report, "user"),
+        text(&report, "installation"),
+        report["namespaces"]
+    );
+    print(&report, args.json, &said)
+}
+
+/// The database that others use too, or else the data folder.
+fn place(config: &Config) -> String {
+    match config.database.url.is_shared() {
+        true => format!("the database {}", config.database.url),
+        false => {
+            let whole = config.data.canonicalize();
+            whole
+                .unwrap_or_else(|_| config.data.clone())
+                .display()
+                .to_string()
+        }
+    }
 }
 
 /// `granary admin user`

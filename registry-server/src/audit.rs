@@ -258,7 +258,7 @@ enum Place<'c> {
 
 impl<'c> Place<'c> {
     async fn open(config: &'c Config) -> anyhow::Result<Self> {
-        Ok(match DataLock::take(&config.data)? {
+        Ok(match DataLock::take_existing(config).await? {
             None => Self::Server(config),
             Some(lock) => Self::Here(Box::new(Installation::open(config, lock).await?)),
         })

@@ -148,10 +148,10 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                     false => Some(blocks(&args.from)?),
                 },
             };
-            say_once(args.json)?;
             done(&args.config, command, args.json, |report| {
                 format!("{}\n", text(report, "token"))
-            })
+            })?;
+            Ok(say_once(args.json)?)
         }
         TokenCommand::List(args) => {
             let command = AccountsCommand::Tokens {
@@ -181,10 +181,10 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                 id: args.id,
                 overlap: args.overlap.as_secs(),
             });
-            say_once(args.output.json)?;
             done(&args.output.config, command, args.output.json, |report| {
                 format!("{}\n", text(report, "token"))
-            })
+            })?;
+            Ok(say_once(args.output.json)?)
         }
         TokenCommand::Revoke(args) => {
             let command = AccountsCommand::RevokeToken { id: args.id };

@@ -111,10 +111,13 @@ fn verified(report: &Value) -> String {
             "the row of --last is not there any more, and nothing was compared with it\n",
         );
     }
-    text.push_str(&format!(
-        "keep this elsewhere for the next time: --last {}\n",
-        word(report, "last")
-    ));
+    // What was altered is nothing to compare with later.
+    if report["found"] == 0 {
+        text.push_str(&format!(
+            "keep this elsewhere for the next time: --last {}\n",
+            word(report, "last")
+        ));
+    }
     text
 }
 

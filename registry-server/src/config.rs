@@ -416,7 +416,9 @@ impl Config {
             "server.listen",
             format!(
                 "{listen} can be reached from other machines, and this server has no accounts: whoever reaches it \
-                 could push and delete; listen on 127.0.0.1, or accept that with --allow-anonymous"
+                 could push and delete; make the first account with 'granary admin bootstrap --username NAME --data {}', \
+                 listen on 127.0.0.1, or accept that with --allow-anonymous",
+                self.data.display()
             ),
         ))
     }

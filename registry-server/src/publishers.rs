@@ -61,8 +61,13 @@ pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
         }
         IssuerCommand::List(args) => ask(args, PublishingCommand::Issuers, |report| {
             rows(report, "issuers", |issuer| {
+                let keys = match (issuer["given_keys"] == true, issuer["keys_url"].as_str()) {
+                    (true, _) => "  by the keys of --keys".to_owned(),
+                    (false, Some(url)) => format!("  by the keys at {url}"),
+                    (false, None) => String::new(),
+                };
                 format!(
-                    "{}  {}  {}  for {}",
+                    "{}  {}  {}  for {}{keys}",
                     issuer["id"],
                     text(issuer, "issuer"),
                     text(issuer, "preset"),

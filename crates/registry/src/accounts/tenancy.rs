@@ -343,6 +343,9 @@ impl Registry {
             TenancyCommand::Grants { namespace } => {
                 let leave = self.operators_leave::<NamespaceAdmin>(namespace.clone());
                 let grants = leave.grants(0, u64::MAX).await?;
+                if grants.is_empty() && !self.is_in_use(&namespace).await? {
+                    self.need_owner(&namespace).await?;
+                }
                 Ok(AccountsReport::Grants { grants })
             }
             TenancyCommand::RemoveGrant { id } => {

@@ -317,7 +317,7 @@ fn granted(grant: &Value) -> String {
     format!(
         "{}  {}  {}  {end}",
         grant["id"],
-        text(grant, "user"),
+        text(grant, "to"),
         scope(grant)
     )
 }

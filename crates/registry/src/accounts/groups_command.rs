@@ -273,9 +273,9 @@ impl Registry {
                 name: admin(organisation).create_team(&team).await?,
             },
             Command::RemoveTeam { organisation, team } => {
-                let leave = admin(organisation);
-                leave.remove_team(&team).await?;
-                GroupsReport::Done { name: team }
+                let name = format!("{organisation}/{team}");
+                admin(organisation).remove_team(&team).await?;
+                GroupsReport::Done { name }
             }
             Command::CreateRobot {
                 organisation,
@@ -287,9 +287,9 @@ impl Registry {
                 organisation,
                 robot,
             } => {
-                let leave = robots_of(organisation);
-                leave.remove_robot(&robot).await?;
-                GroupsReport::Done { name: robot }
+                let name = format!("{organisation}+{robot}");
+                robots_of(organisation).remove_robot(&robot).await?;
+                GroupsReport::Done { name }
             }
             command => self.listed_within_organisation(command).await?,
         })

@@ -98,8 +98,8 @@ impl NamespaceSettings {
 pub struct GrantReport {
     /// Its number.
     pub id: i64,
-    /// To whom.
-    pub user: String,
+    /// To whom: a user, a team or a robot.
+    pub to: String,
     /// What.
     pub verbs: Verbs,
     /// Where.
@@ -116,7 +116,7 @@ impl From<StoredGrant> for GrantReport {
     fn from(grant: StoredGrant) -> Self {
         Self {
             id: grant.id,
-            user: grant.grantee,
+            to: grant.grantee,
             verbs: grant.grant.verbs,
             repositories: grant.repositories,
             tags: grant.grant.tags,
@@ -249,7 +249,7 @@ impl<S> Leave<S> {
         let granting = catalog.grant(self.authority(), grantee, repositories.clone(), grant);
         Ok(GrantReport {
             id: settled(granting.await?)?,
-            user,
+            to: user,
             verbs,
             repositories: repositories.to_string(),
             tags,

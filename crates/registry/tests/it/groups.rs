@@ -115,9 +115,7 @@ pub(crate) async fn grantees(registry: &Registry, namespace: &str) -> Vec<String
         namespace: namespace.to_owned(),
     };
     match registry.administer(AccountsCommand::Tenancy(command)).await {
-        Ok(AccountsReport::Grants { grants }) => {
-            grants.into_iter().map(|grant| grant.user).collect()
-        }
+        Ok(AccountsReport::Grants { grants }) => grants.into_iter().map(|grant| grant.to).collect(),
         other => panic!("{other:?}"),
     }
 }

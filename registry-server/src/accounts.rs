@@ -21,7 +21,7 @@ use crate::{
     },
     config::{Config, human_size},
     groups::blocks,
-    maintenance::{print, run},
+    maintenance::{moment, print, run},
     moving::UsageError,
 };
 
@@ -160,7 +160,7 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
             done(&args.config, command, args.json, |report| {
                 rows(report, "tokens", |token| {
                     let end = match token["expires_at"].as_str() {
-                        Some(end) => format!("until {end}"),
+                        Some(end) => format!("until {}", moment(end)),
                         None => "without an end".to_owned(),
                     };
                     let scopes = token["scopes"].as_array().map_or_else(
@@ -168,7 +168,7 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                         |scopes| scopes.iter().map(scope).collect::<Vec<_>>().join("  "),
                     );
                     let used = match token["last_used_at"].as_str() {
-                        Some(used) => format!("used {used}"),
+                        Some(used) => format!("used {}", moment(used)),
                         None => "not used".to_owned(),
                     };
                     let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
@@ -311,7 +311,7 @@ pub(crate) fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageErr
 /// A grant as a line.
 fn granted(grant: &Value) -> String {
     let end = match grant["ends_at"].as_str() {
-        Some(end) => format!("until {end}"),
+        Some(end) => format!("until {}", moment(end)),
         None => "without an end".to_owned(),
     };
     format!(

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     control,
     installation::{DataLock, Installation},
-    maintenance::{print, report_json, run, with_progress},
+    maintenance::{moment, print, report_json, run, with_progress},
 };
 
 /// `granary admin audit`
@@ -308,9 +308,9 @@ fn event(event: &Value) -> String {
         (false, "") => "DENIED".to_owned(),
         (false, reason) => format!("DENIED ({})", reason.escape_default()),
     };
-    let detail = match word(event, "detail") {
-        "" => String::new(),
-        detail => format!("  {}", plain(detail)),
+    let detail = match &event["detail"] {
+        Value::Null => String::new(),
+        detail => format!("  {}", plain(&detail.to_string())),
     };
     let plain = |field: &str| {
         let text = word(event, field);
@@ -322,7 +322,7 @@ fn event(event: &Value) -> String {
     format!(
         "{}  {}  {}  {allowed}  {}  {}  {}{detail}\n",
         event["seq"],
-        plain("time"),
+        moment(&plain("at")),
         plain("action"),
         plain("actor"),
         plain("target"),

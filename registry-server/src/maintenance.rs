@@ -260,13 +260,13 @@ fn sentence(keeper: &Keeper) -> String {
         Keeper::Lease { repository, until } => {
             format!(
                 "held by {repository}; kept there until {} even if nothing refers to it",
-                time(*until)
+                moment(&time(*until))
             )
         }
         Keeper::Untagged { repository, since } => {
             format!(
                 "without a tag in {repository} since {}; [gc] untagged decides how long it stays",
-                time(*since)
+                moment(&time(*since))
             )
         }
     }

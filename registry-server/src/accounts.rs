@@ -19,8 +19,9 @@ use crate::{
         BootstrapArgs, ConfigArgs, GrantCommand, NamespaceChangeArgs, PasswordArgs,
         RepositoryCommand, TokenCommand, UserArgs, UserCommand, VisibilityArgs,
     },
+    config::{Config, human_size},
     groups::blocks,
-    maintenance::{print, run},
+    maintenance::{moment, print, run},
     moving::UsageError,
 };
 
@@ -33,14 +34,32 @@ pub fn bootstrap(args: &BootstrapArgs) -> anyhow::Result<()> {
         user: args.user.clone(),
         password: password(&args.password)?,
     };
-    done(&args.config, command, args.json, |report| {
-        format!(
-            "{} administers this installation now, and owns the {} namespaces that were there.\n\
-             Whoever comes without credentials gets nothing, unless auth.anonymous says otherwise.\n",
-            text(report, "user"),
-            report["namespaces"]
-        )
-    })
+    let config = args.config.load()?;
+    let mut report = run(&config, Maintenance::Accounts(command))?;
+    // Whoever named another folder than the server's has made an installation there that nobody serves.
+    report["installation"] = place(&config).into();
+    let said = format!(
+        "{} administers the installation in {} now, and owns the {} namespaces that were there.\n\
+         Whoever comes without credentials gets nothing, unless auth.anonymous says otherwise.\n",
+        text(&report, "user"),
+        text(&report, "installation"),
+        report["namespaces"]
+    );
+    print(&report, args.json, &said)
+}
+
+/// The database that others use too, or else the data folder.
+fn place(config: &Config) -> String {
+    match config.database.url.is_shared() {
+        true => format!("the database {}", config.database.url),
+        false => {
+            let whole = config.data.canonicalize();
+            whole
+                .unwrap_or_else(|_| config.data.clone())
+                .display()
+                .to_string()
+        }
+    }
 }
 
 /// `granary admin user`
@@ -129,10 +148,10 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                     false => Some(blocks(&args.from)?),
                 },
             };
-            say_once(args.json)?;
             done(&args.config, command, args.json, |report| {
                 format!("{}\n", text(report, "token"))
-            })
+            })?;
+            Ok(say_once(args.json)?)
         }
         TokenCommand::List(args) => {
             let command = AccountsCommand::Tokens {
@@ -141,7 +160,7 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
             done(&args.config, command, args.json, |report| {
                 rows(report, "tokens", |token| {
                     let end = match token["expires_at"].as_str() {
-                        Some(end) => format!("until {end}"),
+                        Some(end) => format!("until {}", moment(end)),
                         None => "without an end".to_owned(),
                     };
                     let scopes = token["scopes"].as_array().map_or_else(
@@ -149,7 +168,7 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                         |scopes| scopes.iter().map(scope).collect::<Vec<_>>().join("  "),
                     );
                     let used = match token["last_used_at"].as_str() {
-                        Some(used) => format!("used {used}"),
+                        Some(used) => format!("used {}", moment(used)),
                         None => "not used".to_owned(),
                     };
                     let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
@@ -162,10 +181,10 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                 id: args.id,
                 overlap: args.overlap.as_secs(),
             });
-            say_once(args.output.json)?;
             done(&args.output.config, command, args.output.json, |report| {
                 format!("{}\n", text(report, "token"))
-            })
+            })?;
+            Ok(say_once(args.output.json)?)
         }
         TokenCommand::Revoke(args) => {
             let command = AccountsCommand::RevokeToken { id: args.id };
@@ -239,8 +258,12 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
     });
     done(&about.config, command, about.json, |report| {
         let tags = list(&report["immutable_tags"]);
+        let awaited = match report["awaited"] == true {
+            true => "nobody has it and no repository is in it yet: these settings wait for it\n",
+            false => "",
+        };
         format!(
-            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n",
+            "{}\n  owner           {}\n  new ones are    {}\n  made by         {}\n  nobody moves    {}\n  licence         {}\n  bytes           {}\n  manifests       {}\n{awaited}",
             text(report, "namespace"),
             report["owner"]
                 .as_str()
@@ -249,14 +272,14 @@ pub fn namespace(args: &NamespaceChangeArgs) -> anyhow::Result<()> {
             text(report, "create_by"),
             if tags.is_empty() { "no tag" } else { &tags },
             report["default_license"].as_str().unwrap_or("not said"),
-            used(report, "bytes"),
-            used(report, "artifacts"),
+            used(report, "bytes", human_size),
+            used(report, "artifacts", |number| number.to_string()),
         )
     })
 }
 
 /// What is used of a quota.
-fn used(report: &Value, what: &str) -> String {
+fn used(report: &Value, what: &str, shown: fn(u64) -> String) -> String {
     let Some(limit) = report[format!("quota_{what}")].as_u64() else {
         return "no limit".to_owned();
     };
@@ -265,11 +288,14 @@ fn used(report: &Value, what: &str) -> String {
         true => ", and is still being counted",
         false => "",
     };
-    format!("{used} of {limit}{counting}")
+    format!("{} of {}{counting}", shown(used), shown(limit))
 }
 
 pub(crate) fn tag_patterns(list: &str) -> Result<TagPatterns, UsageError> {
-    let patterns: Result<Vec<_>, _> = list.split(',').map(str::parse).collect();
+    let patterns: Result<Vec<_>, _> = list
+        .split(',')
+        .map(|pattern| pattern.trim().parse())
+        .collect();
     let patterns = patterns.and_then(TagPatterns::of);
     patterns.map_err(|error: granary_access::PatternError| UsageError(error.to_string()))
 }
@@ -285,13 +311,13 @@ pub(crate) fn seconds(expires: Option<Duration>) -> Result<Option<u64>, UsageErr
 /// A grant as a line.
 fn granted(grant: &Value) -> String {
     let end = match grant["ends_at"].as_str() {
-        Some(end) => format!("until {end}"),
+        Some(end) => format!("until {}", moment(end)),
         None => "without an end".to_owned(),
     };
     format!(
         "{}  {}  {}  {end}",
         grant["id"],
-        text(grant, "user"),
+        text(grant, "to"),
         scope(grant)
     )
 }

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     control,
     installation::{DataLock, Installation},
-    maintenance::{print, report_json, run, with_progress},
+    maintenance::{moment, print, report_json, run, with_progress},
 };
 
 /// `granary admin audit`
@@ -111,10 +111,13 @@ fn verified(report: &Value) -> String {
             "the row of --last is not there any more, and nothing was compared with it\n",
         );
     }
-    text.push_str(&format!(
-        "keep this elsewhere for the next time: --last {}\n",
-        word(report, "last")
-    ));
+    // What was altered is nothing to compare with later.
+    if report["found"] == 0 {
+        text.push_str(&format!(
+            "keep this elsewhere for the next time: --last {}\n",
+            word(report, "last")
+        ));
+    }
     text
 }
 
@@ -258,7 +261,7 @@ enum Place<'c> {
 
 impl<'c> Place<'c> {
     async fn open(config: &'c Config) -> anyhow::Result<Self> {
-        Ok(match DataLock::take(&config.data)? {
+        Ok(match DataLock::take_existing(config).await? {
             None => Self::Server(config),
             Some(lock) => Self::Here(Box::new(Installation::open(config, lock).await?)),
         })
@@ -305,9 +308,9 @@ fn event(event: &Value) -> String {
         (false, "") => "DENIED".to_owned(),
         (false, reason) => format!("DENIED ({})", reason.escape_default()),
     };
-    let detail = match word(event, "detail") {
-        "" => String::new(),
-        detail => format!("  {}", plain(detail)),
+    let detail = match &event["detail"] {
+        Value::Null => String::new(),
+        detail => format!("  {}", plain(&detail.to_string())),
     };
     let plain = |field: &str| {
         let text = word(event, field);
@@ -319,7 +322,7 @@ fn event(event: &Value) -> String {
     format!(
         "{}  {}  {}  {allowed}  {}  {}  {}{detail}\n",
         event["seq"],
-        plain("time"),
+        moment(&plain("at")),
         plain("action"),
         plain("actor"),
         plain("target"),

@@ -32,7 +32,7 @@ pub use granary_access::AddressBlock;
 pub use limits::{LimitsConfig, Rate};
 pub use oidc::{OidcConfig, ProviderPreset};
 pub use storage::{DatabaseConfig, FsConfig, RedisConfig, S3Config, StorageConfig, StorageKind};
-pub use units::parse_size;
+pub use units::{human_size, parse_size};
 pub use values::{
     BadValue, DatabaseUrl, Endpoint, Listen, LogLevel, Namespace, PublicUrl, Secret, SecretUrl,
     ServiceUrl, Untagged,
@@ -416,7 +416,9 @@ impl Config {
             "server.listen",
             format!(
                 "{listen} can be reached from other machines, and this server has no accounts: whoever reaches it \
-                 could push and delete; listen on 127.0.0.1, or accept that with --allow-anonymous"
+                 could push and delete; make the first account with 'granary admin bootstrap --username NAME --data {}', \
+                 listen on 127.0.0.1, or accept that with --allow-anonymous",
+                self.data.display()
             ),
         ))
     }

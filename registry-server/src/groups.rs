@@ -5,7 +5,7 @@ use granary_registry::{AccountsCommand, GroupsCommand};
 use serde_json::Value;
 
 use crate::{
-    accounts::{done, rows, text},
+    accounts::{done, list, rows, text},
     cli::{
         MemberArgs, MemberCommand, MemberSetArgs, OrgCommand, OutputArgs, RobotCommand, RoleArg,
         TeamCommand,
@@ -76,8 +76,11 @@ pub fn org(command: &OrgCommand) -> anyhow::Result<()> {
             let organisation = args.organisation.clone();
             let command = GroupsCommand::Organisation { organisation };
             ask(&args.output, command, |report| {
-                let name = text(report, "organisation");
-                format!("{name}\n  open to    {}\n", from_where(report))
+                let (name, owners) = (text(report, "organisation"), list(&report["owners"]));
+                format!(
+                    "{name}\n  owners     {owners}\n  open to    {}\n",
+                    from_where(report)
+                )
             })
         }
         OrgCommand::Remove(args) => {

@@ -1,5 +1,7 @@
 //! One installation: its data folder, catalog and store, held by one process at a time.
 
+mod missing;
+
 use std::{
     fs::{File, TryLockError},
     io::{self, Write as _},
@@ -26,6 +28,8 @@ use crate::{
     redis::RedisContent,
 };
 
+pub use missing::{Missing, missing, missing_file};
+
 /// An open installation. The lock on its folder ends with it.
 pub struct Installation {
     /// Its use cases.
@@ -51,6 +55,18 @@ impl DataLock {
             folder: folder.to_owned(),
             _file: file,
         }))
+    }
+
+    /// Takes the lock of the installation that `config` describes, which is there and is not made; `None` if another process
+    /// holds it.
+    pub async fn take_existing(config: &Config) -> anyhow::Result<Option<Self>> {
+        if missing::is_held(&config.data)? {
+            return Ok(None);
+        }
+        if let Some(missing) = missing(config).await? {
+            return Err(missing.into());
+        }
+        Self::take(&config.data)
     }
 }
 
@@ -263,7 +279,7 @@ fn database_path(config: &Config, path: &Path) -> anyhow::Result<PathBuf> {
     if config.storage.kind != StorageKind::Memory {
         return Ok(path.to_owned());
     }
-    let path = config.data.join("memory.db");
+    let path = memory_database(config);
     for suffix in ["", "-wal", "-shm"] {
         let file = config.data.join(format!("memory.db{suffix}"));
         match std::fs::remove_file(&file) {
@@ -276,6 +292,10 @@ fn database_path(config: &Config, path: &Path) -> anyhow::Result<PathBuf> {
         }
     }
     Ok(path)
+}
+
+fn memory_database(config: &Config) -> PathBuf {
+    config.data.join("memory.db")
 }
 
 /// SQLite does not look at the result of its own folder sync, so the files are made and made durable before it opens

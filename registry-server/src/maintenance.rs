@@ -6,7 +6,9 @@ use std::{
 };
 
 use granary_oci::Digest;
-use granary_registry::{Explanation, Keeper, Maintenance, MaintenanceReport, Progress};
+use granary_registry::{
+    AccountsCommand, Explanation, Keeper, Maintenance, MaintenanceReport, Progress,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -121,14 +123,27 @@ pub fn why(config: Config, args: &WhyArgs) -> anyhow::Result<()> {
 
 /// Does `work` in the server that holds the data folder, or here.
 pub(crate) fn run(config: &Config, work: Maintenance) -> anyhow::Result<Value> {
-    with_progress(async |progress| match DataLock::take(&config.data)? {
-        None => control::ask(&config.data, &work, progress).await,
-        Some(lock) => {
-            let installation = Installation::open(config, lock).await?;
-            let report = installation.registry.maintain(work, progress).await?;
-            Ok(report_json(&report))
-        }
+    with_progress(async |progress| {
+        let lock = match begins(&work) {
+            true => DataLock::take(&config.data)?,
+            false => DataLock::take_existing(config).await?,
+        };
+        let Some(lock) = lock else {
+            return control::ask(&config.data, &work, progress).await;
+        };
+        let installation = Installation::open(config, lock).await?;
+        let report = installation.registry.maintain(work, progress).await?;
+        Ok(report_json(&report))
     })
+}
+
+/// Whether it may be the first that is done in an installation, which is made then. Anywhere else a folder without one is a
+/// mistake.
+fn begins(work: &Maintenance) -> bool {
+    matches!(
+        work,
+        Maintenance::Import(_) | Maintenance::Accounts(AccountsCommand::Bootstrap { .. })
+    )
 }
 
 /// Does `work` and shows how far it is.
@@ -245,13 +260,13 @@ fn sentence(keeper: &Keeper) -> String {
         Keeper::Lease { repository, until } => {
             format!(
                 "held by {repository}; kept there until {} even if nothing refers to it",
-                time(*until)
+                moment(&time(*until))
             )
         }
         Keeper::Untagged { repository, since } => {
             format!(
                 "without a tag in {repository} since {}; [gc] untagged decides how long it stays",
-                time(*since)
+                moment(&time(*since))
             )
         }
     }
@@ -273,6 +288,13 @@ fn keeper_json(keeper: &Keeper) -> Value {
             json!({"kind": "untagged", "repository": repository, "since": time(*since)})
         }
     }
+}
+
+/// A time of a report as people read it: to the second.
+pub(crate) fn moment(time: &str) -> String {
+    let parsed = time.parse::<jiff::Timestamp>();
+    let second = parsed.and_then(|parsed| jiff::Timestamp::from_second(parsed.as_second()));
+    second.map_or_else(|_| time.to_owned(), |second| second.to_string())
 }
 
 fn time(micros: i64) -> String {

@@ -13,6 +13,7 @@ use crate::{
     accounts::{done, rows, scope, seconds, text},
     cli::{self, IssuerCommand, NumberArgs, OutputArgs, PublisherAddArgs, PublisherCommand},
     groups::page,
+    maintenance::moment,
     moving::UsageError,
 };
 
@@ -61,8 +62,13 @@ pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
         }
         IssuerCommand::List(args) => ask(args, PublishingCommand::Issuers, |report| {
             rows(report, "issuers", |issuer| {
+                let keys = match (issuer["given_keys"] == true, issuer["keys_url"].as_str()) {
+                    (true, _) => "  by the keys of --keys".to_owned(),
+                    (false, Some(url)) => format!("  by the keys at {url}"),
+                    (false, None) => String::new(),
+                };
                 format!(
-                    "{}  {}  {}  for {}",
+                    "{}  {}  {}  for {}{keys}",
                     issuer["id"],
                     text(issuer, "issuer"),
                     text(issuer, "preset"),
@@ -140,8 +146,8 @@ fn line(publisher: &Value) -> String {
         publisher["used_at"].as_str(),
         publisher["expires_at"].as_str(),
     ) {
-        (Some(used), _) => format!("used first {used}"),
-        (None, Some(end)) => format!("waits until {end}"),
+        (Some(used), _) => format!("used first {}", moment(used)),
+        (None, Some(end)) => format!("waits until {}", moment(end)),
         (None, None) => "waits".to_owned(),
     };
     let once = match publisher["once"] == true {
@@ -173,20 +179,20 @@ pub fn keys(command: &cli::KeysCommand) -> anyhow::Result<()> {
         match text(report, "keys") {
             "listed" => rows(report, "entries", |key| {
                 let end = match key["retires_at"].as_str() {
-                    Some(end) => format!("  until {end}"),
+                    Some(end) => format!("  until {}", moment(end)),
                     None => String::new(),
                 };
                 format!(
                     "{}  {}  from {}{end}",
                     text(key, "kid"),
                     text(key, "state"),
-                    text(key, "active_from")
+                    moment(text(key, "active_from"))
                 )
             }),
             "rotated" => format!(
                 "{} signs from {} on\n",
                 text(report, "kid"),
-                text(report, "active_from")
+                moment(text(report, "active_from"))
             ),
             _ => format!("what {} signed counts no longer\n", text(report, "kid")),
         }

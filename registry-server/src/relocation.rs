@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     cli::{BackupArgs, MigrateArgs, RestoreArgs},
     config::{Config, ConfigError, LoadOptions, StorageKind},
-    installation::{DataLock, Parts},
-    maintenance::{print, run, with_progress},
+    installation::{DataLock, Missing, Parts, missing},
+    maintenance::{moment, print, run, with_progress},
     moving::{UsageError, absolute_target},
 };
 
@@ -22,7 +22,7 @@ pub fn backup(config: Config, args: &BackupArgs) -> anyhow::Result<()> {
     let mut text = format!(
         "{} holds everything as it was on {}\n{}, {} removed that nothing needs any more\n",
         args.to.display(),
-        report["started_at"].as_str().unwrap_or_default(),
+        moment(report["started_at"].as_str().unwrap_or_default()),
         counts(&report),
         report["removed"],
     );
@@ -64,6 +64,9 @@ pub fn migrate(args: &MigrateArgs) -> anyhow::Result<()> {
         verify: args.verify,
     };
     let report = with_progress(async |progress| {
+        if let Some(Missing { place, .. }) = missing(&from).await? {
+            anyhow::bail!("there is no installation in {place}: name the source's with --from");
+        }
         let source = open(&from, "source").await?;
         if !args.force {
             nobody_serves(&source).await?;

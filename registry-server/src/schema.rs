@@ -6,16 +6,13 @@ use anyhow::Context;
 use granary_catalog::{CatalogError, Replica, SchemaStatus};
 use serde_json::json;
 
-use crate::config::{Config, DatabaseUrl};
+use crate::{
+    config::{Config, DatabaseUrl},
+    installation::missing_file,
+};
 
 /// `granary admin schema status`
 pub fn status(config: &Config, as_json: bool) -> anyhow::Result<()> {
-    if let Some(path) = config.database.url.path().filter(|path| !path.exists()) {
-        anyhow::bail!(
-            "there is no database {} yet: `granary serve` makes it",
-            path.display()
-        );
-    }
     report(config, as_json, async |url| {
         granary_catalog::schema_status(url).await
     })
@@ -33,6 +30,9 @@ fn report(
     as_json: bool,
     ask: impl AsyncFnOnce(&str) -> Result<SchemaStatus, CatalogError>,
 ) -> anyhow::Result<()> {
+    if let Some(missing) = missing_file(config)? {
+        return Err(missing.into());
+    }
     let url = match &config.database.url {
         DatabaseUrl::Sqlite(path) => format!("sqlite://{}?mode=rwc", path.display()),
         DatabaseUrl::Postgres(url) => url.expose(),

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -269,13 +270,62 @@ fn greet(config: &Config, access: Access, listener: &Listener) -> io::Result<()>
         }
     }
     if let Some(address) = addresses.first() {
-        let port = address.port();
-        writeln!(out, "Try:")?;
-        writeln!(
-            out,
-            "  docker pull alpine && docker tag alpine localhost:{port}/alpine && docker push localhost:{port}/alpine"
-        )?;
-        writeln!(out, "  curl {scheme}://localhost:{port}/v2/_catalog")?;
+        let public_url = config.server.public_url.as_ref();
+        // Under that name nobody is let in from this machine alone.
+        let public_url =
+            public_url.filter(|_| !matches!(access, Access::Open(Anonymous::Loopback)));
+        let (origin, host) = match public_url {
+            Some(url) => (url.as_str().to_owned(), url.authority().to_owned()),
+            None => (format!("{scheme}://{}", host(address)), host(address)),
+        };
+        write!(out, "{}", hints(access, &origin, &host))?;
     }
     out.flush()
+}
+
+/// What clients on this machine call an address that is listened on.
+fn host(address: &SocketAddr) -> String {
+    let ip = address.ip().to_canonical();
+    let is_localhost = ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST;
+    match is_localhost || ip.is_unspecified() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    }
+}
+
+/// What to try.
+fn hints(access: Access, origin: &str, host: &str) -> String {
+    let (login, prefix, by) = match access {
+        Access::Accounts => (
+            format!("  docker login {host} --username NAME\n"),
+            "NAME/",
+            "--user NAME ",
+        ),
+        Access::Open(_) => (String::new(), "", ""),
+    };
+    let image = format!("{host}/{prefix}alpine");
+    format!(
+        "Try:\n{login}  docker pull alpine && docker tag alpine {image} && docker push {image}\n  \
+         curl {by}{origin}/v2/_catalog\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hints_name_what_is_listened_on() {
+        for (address, shown) in [
+            ("127.0.0.1:5000", "localhost:5000"),
+            ("[::1]:5000", "localhost:5000"),
+            ("0.0.0.0:5000", "localhost:5000"),
+            ("[::]:5000", "localhost:5000"),
+            ("127.0.0.2:5000", "127.0.0.2:5000"),
+            ("192.0.2.7:5000", "192.0.2.7:5000"),
+            ("[2001:db8::7]:5000", "[2001:db8::7]:5000"),
+        ] {
+            assert_eq!(host(&address.parse().unwrap()), shown);
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod endings;
 mod forgery;
 mod groups;
+mod operating;
 mod others;
 mod publishing;
 mod scopes;
@@ -299,7 +300,10 @@ async fn the_first_account_closes_what_was_open_and_owns_it() {
     challenge(&server.get("/v2/").await);
     assert_eq!(
         made,
-        json!({"done": "bootstrapped", "user": "alice", "namespaces": 2})
+        json!({
+            "done": "bootstrapped", "user": "alice", "namespaces": 2,
+            "installation": server.data().canonicalize().unwrap(),
+        })
     );
     for request in [
         server.get("/v2/_catalog"),

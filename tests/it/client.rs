@@ -366,7 +366,7 @@ async fn rights_are_given_listed_and_taken_back() {
     let ran = bob.run(&[&arguments[..], &["--json"]].concat()).await;
     let made = ran.exits(0).json();
     assert_eq!(
-        (&made["user"], &made["verbs"]),
+        (&made["to"], &made["verbs"]),
         (&json!("carol"), &json!(["read"]))
     );
     assert!(made["ends_at"].is_string(), "{made}");

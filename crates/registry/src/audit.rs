@@ -131,7 +131,7 @@ pub enum AuditReport {
     /// What happened.
     Events {
         /// Newest first.
-        events: Vec<Value>,
+        events: Vec<AuditEvent>,
     },
 }
 
@@ -177,7 +177,7 @@ impl Registry {
         Ok(self.parts.catalog.audit(filter, before, limit).await?)
     }
 
-    async fn list_audit(&self, query: AuditQuery) -> Result<Vec<Value>, RegistryError> {
+    async fn list_audit(&self, query: AuditQuery) -> Result<Vec<AuditEvent>, RegistryError> {
         self.seal_all().await?;
         let since = match query.since_ago {
             None => query.since,
@@ -195,7 +195,7 @@ impl Registry {
             until: None,
         };
         let rows = self.audit(&filter, None, query.limit).await?;
-        Ok(rows.iter().map(export::row_json).collect())
+        Ok(rows.into_iter().map(AuditEvent::from).collect())
     }
 }
 
@@ -223,8 +223,9 @@ pub struct AuditEvent {
     pub address: Option<String>,
     /// What it is about.
     pub target: String,
-    /// More about it, as JSON in a text: it was chained as it stands.
-    pub detail: Option<String>,
+    /// More about it. An export has it as the text that was chained.
+    #[schema(value_type = Option<Object>)]
+    pub detail: Option<Value>,
     /// The request, as in the server's log.
     pub request_id: String,
 }
@@ -242,7 +243,9 @@ impl From<AuditRow> for AuditEvent {
             credential_id: row.credential_id,
             address: row.address,
             target: row.target,
-            detail: row.detail,
+            detail: row
+                .detail
+                .map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))),
             request_id: row.request_id,
         }
     }

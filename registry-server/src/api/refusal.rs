@@ -174,6 +174,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::Overlap => Line::new(Status::BAD_REQUEST, "INVALID", error),
         Error::OwnersOnly => Line::new(Status::FORBIDDEN, "DENIED", error),
         Error::NoSuch(_)
+        | Error::NoSuchOwner(_)
         | Error::NoSuchUser(_)
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)

@@ -18,7 +18,6 @@ use crate::{
 
 const GRANT: &[Column] = &[
     column("ID", "id"),
-    column("TO", "user"),
     column("TO", "to"),
     column("MAY", "verbs"),
     column("IN", "repositories"),

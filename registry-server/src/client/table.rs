@@ -99,7 +99,11 @@ fn cell(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) if values.iter().all(Value::is_string) => list(value),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(" "),
-        Value::Object(fields) if fields.contains_key("verbs") => scope(value),
+        Value::Object(fields)
+            if fields.contains_key("verbs") && fields.contains_key("repositories") =>
+        {
+            scope(value)
+        }
         Value::Object(fields) if fields.values().all(Value::is_string) => {
             let pair = |(name, value)| format!("{name}={}", cell(value));
             fields.iter().map(pair).collect::<Vec<_>>().join(" ")

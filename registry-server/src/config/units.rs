@@ -31,7 +31,11 @@ pub(super) fn show_duration(duration: Duration) -> String {
 
 /// Parses a number of bytes: `65536`, `64KiB`, `256 MiB`, `10GB`.
 pub fn parse_size(text: &str) -> Result<u64, BadValue> {
-    let refuse = || BadValue::new(format!("\"{text}\" is not a size"));
+    let refuse = || {
+        BadValue::new(format!(
+            "\"{text}\" is not a size: write a whole number of bytes, KiB, MiB, GiB or TiB, such as 64KiB or 1536MiB"
+        ))
+    };
     let text = text.trim();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
@@ -62,6 +66,25 @@ pub(super) fn show_size(size: u64) -> String {
     size.to_string()
 }
 
+/// A size as people read it: `590 KiB`, `1.5 GiB`. Rounded, so it is nothing to reckon with.
+pub fn human_size(size: u64) -> String {
+    /// From here on it would be rounded to a whole of the next unit.
+    const NEXT: f64 = 1023.5;
+    #[expect(clippy::cast_precision_loss, reason = "it is rounded anyway")]
+    let mut size = size as f64;
+    let mut unit = "TiB";
+    for smaller in ["bytes", "KiB", "MiB", "GiB"] {
+        if size < NEXT {
+            unit = smaller;
+            break;
+        }
+        size /= 1024.0;
+    }
+    let tenths = (size * 10.0).round() / 10.0;
+    let decimals = usize::from(tenths < 10.0 && tenths.fract() > 0.0);
+    format!("{size:.decimals$} {unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +103,25 @@ mod tests {
         for text in ["", "KiB", "-1", "1.5GiB", "64 kilos", "99999999999 TiB"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn people_read_sizes_in_few_digits() {
+        for (size, shown) in [
+            (0, "0 bytes"),
+            (1000, "1000 bytes"),
+            (1024, "1 KiB"),
+            (603_902, "590 KiB"),
+            ((1 << 20) - 1, "1 MiB"),
+            (3 << 29, "1.5 GiB"),
+            (10 << 30, "10 GiB"),
+            (10_239 << 20, "10 GiB"),
+            (5000 << 40, "5000 TiB"),
+        ] {
+            assert_eq!(human_size(size), shown, "{size}");
+        }
+        let refused = parse_size("1.5GiB").unwrap_err().to_string();
+        assert!(refused.contains("such as 64KiB or 1536MiB"), "{refused}");
     }
 
     #[test]

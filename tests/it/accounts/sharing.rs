@@ -17,7 +17,7 @@ async fn admin(server: &TestServer, arguments: &[&str]) -> Value {
 async fn grant(server: &TestServer, user: &str, what: &str) -> String {
     let granted = admin(server, &["grant", "add", user, what]).await;
     assert_eq!(
-        (&granted["done"], &granted["user"]),
+        (&granted["done"], &granted["to"]),
         (&json!("granted"), &json!(user))
     );
     granted["id"].to_string()

@@ -64,7 +64,7 @@ async fn a_namespace_holds_no_more_than_its_quota() {
     let expected = json!({
         "done": "namespace", "namespace": "bob", "owner": "bob", "default_visibility": "private", "create_by": "writers",
         "immutable_tags": [], "default_license": "Apache-2.0 OR MIT", "quota_bytes": 2048, "quota_artifacts": 1,
-        "used_bytes": 1000, "used_artifacts": 0, "counting": false,
+        "used_bytes": 1000, "used_artifacts": 0, "counting": false, "awaited": false,
     });
     assert_eq!(set, expected);
     let path = |content: &[u8]| {
@@ -83,7 +83,7 @@ async fn a_namespace_holds_no_more_than_its_quota() {
     assert!(message.contains("1000 of the 2048 bytes"), "{message}");
     push_blob(&server, &bob, "bob/other", &[8; 1048]).await;
     let shown = server.run(&["admin", "namespace", "bob"]).await.exits(0);
-    for words in ["2048 of 2048", "0 of 1", "Apache-2.0 OR MIT"] {
+    for words in ["2 KiB of 2 KiB", "0 of 1", "Apache-2.0 OR MIT"] {
         assert!(shown.stdout.contains(words), "{}", shown.stdout);
     }
     admin(&server, &["namespace", "bob", "--quota-bytes", "none"]).await;

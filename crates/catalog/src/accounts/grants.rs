@@ -293,6 +293,14 @@ impl Catalog {
         row.map(NamespaceRow::read).transpose()
     }
 
+    /// Whether there are repositories in a namespace.
+    pub async fn has_repositories(&self, namespace: &str) -> Result<bool, CatalogError> {
+        let query = "SELECT r.id FROM namespaces n JOIN repositories r ON r.namespace_id = n.id AND r.removed_at IS NULL \
+                     WHERE n.name = $1 LIMIT 1";
+        let found: Option<Id> = self.reads.one(query, [namespace.into()]).await?;
+        Ok(found.is_some())
+    }
+
     /// Changes a namespace, which is made if it is not there, and says how it is afterwards. What is in one that gets a quota is
     /// counted by [`Self::count_usage`].
     ///

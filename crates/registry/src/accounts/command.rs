@@ -142,7 +142,13 @@ pub enum AccountsReport {
         id: i64,
     },
     /// How a namespace is.
-    Namespace(NamespaceReport),
+    Namespace {
+        /// Its settings.
+        #[serde(flatten)]
+        report: NamespaceReport,
+        /// Nobody has it and no repository is in it: the settings wait for it.
+        awaited: bool,
+    },
     /// What became of organisations, teams or robots.
     Groups(GroupsReport),
     /// What became of issuers or publishers.

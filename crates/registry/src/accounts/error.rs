@@ -64,6 +64,9 @@ pub enum AccountsError {
     /// There is nobody and nothing of that name.
     #[error("there is no organisation, team, robot or user '{0}'")]
     NoSuch(String),
+    /// There is nobody of that name who could have anything.
+    #[error("there is no organisation or user '{0}'")]
+    NoSuchOwner(String),
     /// It belongs to somebody else.
     #[error(
         "'{0}' belongs to somebody else: teams and robots have rights, and robots are members, with their own organisation or user only"

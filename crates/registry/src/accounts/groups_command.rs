@@ -14,8 +14,8 @@ use super::{
     tokens::RotateRequest,
 };
 use crate::{
-    Installation, OrganisationAdmin, OrganisationMember, OrganisationOwner, Registry, RobotOwner,
-    TeamMaintainer,
+    Installation, Leave, OrganisationAdmin, OrganisationMember, OrganisationOwner, Registry,
+    RobotOwner, TeamMaintainer,
 };
 
 /// Something to do about organisations, teams and robots.
@@ -165,7 +165,13 @@ pub enum GroupsReport {
     /// Organisations.
     Organisations(Page<OrganisationReport>),
     /// How the organisation is.
-    Organisation(OrganisationReport),
+    Organisation {
+        /// What everybody in it may know.
+        #[serde(flatten)]
+        report: OrganisationReport,
+        /// Who owns it, by name.
+        owners: Vec<String>,
+    },
     /// So it is.
     Done {
         /// What was changed, made or removed.
@@ -267,9 +273,9 @@ impl Registry {
                 name: admin(organisation).create_team(&team).await?,
             },
             Command::RemoveTeam { organisation, team } => {
-                let leave = admin(organisation);
-                leave.remove_team(&team).await?;
-                GroupsReport::Done { name: team }
+                let name = format!("{organisation}/{team}");
+                admin(organisation).remove_team(&team).await?;
+                GroupsReport::Done { name }
             }
             Command::CreateRobot {
                 organisation,
@@ -281,9 +287,9 @@ impl Registry {
                 organisation,
                 robot,
             } => {
-                let leave = robots_of(organisation);
-                leave.remove_robot(&robot).await?;
-                GroupsReport::Done { name: robot }
+                let name = format!("{organisation}+{robot}");
+                robots_of(organisation).remove_robot(&robot).await?;
+                GroupsReport::Done { name }
             }
             command => self.listed_within_organisation(command).await?,
         })
@@ -300,16 +306,22 @@ impl Registry {
                 organisation,
                 after,
             } => {
+                self.need_owner(&organisation).await?;
                 let leave = self.operators_leave::<RobotOwner>(organisation);
                 GroupsReport::Robots(leave.robots(PageRequest::longest(after)).await?)
             }
             Command::Organisation { organisation } => {
-                GroupsReport::Organisation(member_of(organisation).organisation().await?)
+                let leave = member_of(organisation);
+                GroupsReport::Organisation {
+                    report: leave.organisation().await?,
+                    owners: owners(&leave).await?,
+                }
             }
             Command::Teams {
                 organisation,
                 after,
             } => {
+                self.need_owner(&organisation).await?;
                 let leave = member_of(organisation);
                 GroupsReport::Teams(leave.teams(PageRequest::longest(after)).await?)
             }
@@ -317,6 +329,7 @@ impl Registry {
                 organisation,
                 after,
             } => {
+                self.need_owner(&organisation).await?;
                 let leave = member_of(organisation);
                 GroupsReport::Members(leave.members(PageRequest::longest(after)).await?)
             }
@@ -334,4 +347,21 @@ impl Registry {
             }
         })
     }
+}
+
+async fn owners(leave: &Leave<OrganisationMember>) -> Result<Vec<String>, AccountsError> {
+    let (mut owners, mut after) = (Vec::new(), Some(String::new()));
+    while let Some(behind) = after {
+        let page = leave.members(PageRequest::longest(behind)).await?;
+        let of_page = page.entries.into_iter();
+        owners.extend(
+            of_page
+                .filter(|member| member.role == Role::Owner)
+                .map(|owner| owner.member),
+        );
+        after = page.next;
+    }
+    // Somebody may have said so, and a provider too.
+    owners.dedup();
+    Ok(owners)
 }

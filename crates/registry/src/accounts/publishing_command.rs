@@ -89,6 +89,7 @@ impl Registry {
                 PublishingReport::PublisherAdded(owners(owner).add_publisher(request).await?)
             }
             Command::Publishers { owner, after } => {
+                self.need_owner(&owner).await?;
                 let page = PageRequest::longest(after);
                 PublishingReport::Publishers(owners(owner).publishers(page).await?)
             }

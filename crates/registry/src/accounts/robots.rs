@@ -170,4 +170,12 @@ impl Registry {
             _ => Err(AccountsError::NoSuch(name.to_owned())),
         }
     }
+
+    /// An error if there is no user or organisation of that name: without one an empty list would hide a slip of the pen.
+    pub(super) async fn need_owner(&self, name: &str) -> Result<(), AccountsError> {
+        match self.parts.catalog.named(name).await? {
+            Some((_, PrincipalKind::User | PrincipalKind::Organisation)) => Ok(()),
+            _ => Err(AccountsError::NoSuchOwner(name.to_owned())),
+        }
+    }
 }

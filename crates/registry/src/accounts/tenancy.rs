@@ -98,8 +98,8 @@ impl NamespaceSettings {
 pub struct GrantReport {
     /// Its number.
     pub id: i64,
-    /// To whom.
-    pub user: String,
+    /// To whom: a user, a team or a robot.
+    pub to: String,
     /// What.
     pub verbs: Verbs,
     /// Where.
@@ -116,7 +116,7 @@ impl From<StoredGrant> for GrantReport {
     fn from(grant: StoredGrant) -> Self {
         Self {
             id: grant.id,
-            user: grant.grantee,
+            to: grant.grantee,
             verbs: grant.grant.verbs,
             repositories: grant.repositories,
             tags: grant.grant.tags,
@@ -249,7 +249,7 @@ impl<S> Leave<S> {
         let granting = catalog.grant(self.authority(), grantee, repositories.clone(), grant);
         Ok(GrantReport {
             id: settled(granting.await?)?,
-            user,
+            to: user,
             verbs,
             repositories: repositories.to_string(),
             tags,
@@ -341,8 +341,11 @@ impl Registry {
                 Ok(AccountsReport::Granted(granted))
             }
             TenancyCommand::Grants { namespace } => {
-                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace.clone());
                 let grants = leave.grants(0, u64::MAX).await?;
+                if grants.is_empty() && !self.is_in_use(&namespace).await? {
+                    self.need_owner(&namespace).await?;
+                }
                 Ok(AccountsReport::Grants { grants })
             }
             TenancyCommand::RemoveGrant { id } => {
@@ -353,14 +356,23 @@ impl Registry {
                 if !is_namespace(&namespace) {
                     return Err(AccountsError::NoSuchNamespace(namespace));
                 }
-                let leave = self.operators_leave::<NamespaceAdmin>(namespace);
+                let leave = self.operators_leave::<NamespaceAdmin>(namespace.clone());
                 let report = match change.is_empty() {
                     true => leave.namespace().await?,
                     false => leave.change_namespace(change).await?,
                 };
-                Ok(AccountsReport::Namespace(report))
+                let awaited = !self.is_in_use(&namespace).await?;
+                Ok(AccountsReport::Namespace { report, awaited })
             }
         }
+    }
+
+    /// Whether somebody has the namespace, or a repository is in it.
+    async fn is_in_use(&self, namespace: &str) -> Result<bool, AccountsError> {
+        let catalog = &self.parts.catalog;
+        let stored = catalog.namespace(namespace).await?;
+        let is_owned = stored.is_some_and(|stored| stored.owner.is_some());
+        Ok(is_owned || catalog.has_repositories(namespace).await?)
     }
 }
 

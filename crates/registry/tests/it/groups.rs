@@ -1,12 +1,12 @@
 //! Organisations and teams: what a role or a grant gives, and what is lost with it, at the next request and wherever it is asked.
 
-use granary_access::{Role, TeamRole};
+use granary_access::{CreateBy, Role, TeamRole};
 use granary_oci::Reference;
 use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, Administering, AnonymousMode, Caller, Deleting,
-    GrantRequest, GroupsCommand, Leave, ManifestRequest, OrganisationAdmin, OrganisationMember,
-    OrganisationOwner, PageRequest, Precondition, Principal, Pushing, Reason, Registry, Right,
-    RobotOwner, Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
+    GrantRequest, GroupsCommand, Leave, ManifestRequest, NamespaceSettings, OrganisationAdmin,
+    OrganisationMember, OrganisationOwner, PageRequest, Precondition, Principal, Pushing, Reason,
+    Registry, Right, RobotOwner, Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
 };
 
 use crate::{
@@ -115,9 +115,7 @@ pub(crate) async fn grantees(registry: &Registry, namespace: &str) -> Vec<String
         namespace: namespace.to_owned(),
     };
     match registry.administer(AccountsCommand::Tenancy(command)).await {
-        Ok(AccountsReport::Grants { grants }) => {
-            grants.into_iter().map(|grant| grant.user).collect()
-        }
+        Ok(AccountsReport::Grants { grants }) => grants.into_iter().map(|grant| grant.to).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -173,6 +171,49 @@ pub(crate) const NOTHING: [bool; 4] = [false; 4];
 const READS: [bool; 4] = [true, false, false, false];
 const WRITES: [bool; 4] = [true, true, false, false];
 const EVERYTHING: [bool; 4] = [true; 4];
+
+#[test]
+fn a_namespace_is_in_use_by_who_has_it_or_what_is_in_it() {
+    let _unset = together();
+    run(async {
+        let world = acme().await;
+        let registry = &world.registry;
+        let administrator = alice(registry).await;
+        push_image(registry, &administrator, "left/app").await;
+        let about = async |command| registry.administer(AccountsCommand::Tenancy(command)).await;
+        let awaited = async |namespace: &str, change: NamespaceSettings| {
+            let namespace = namespace.to_owned();
+            match about(TenancyCommand::Namespace { namespace, change }).await {
+                Ok(AccountsReport::Namespace { awaited, .. }) => awaited,
+                other => panic!("{other:?}"),
+            }
+        };
+        for used in ["acme", "left", "bob"] {
+            let change = NamespaceSettings {
+                create_by: Some(CreateBy::Writers),
+                ..NamespaceSettings::default()
+            };
+            assert!(!awaited(used, change).await, "{used}");
+        }
+        let quota = NamespaceSettings {
+            quota_artifacts: Some(1),
+            ..NamespaceSettings::default()
+        };
+        assert!(awaited("acmee", quota).await);
+        assert!(awaited("acmee", NamespaceSettings::default()).await);
+        let grants = |namespace: &str| TenancyCommand::Grants {
+            namespace: namespace.to_owned(),
+        };
+        for nobodys in ["acmee", "nix"] {
+            let refused = about(grants(nobodys)).await;
+            assert!(matches!(refused, Err(AccountsError::NoSuchOwner(name)) if name == nobodys));
+        }
+        for used in ["acme", "left", "bob"] {
+            let listed = about(grants(used)).await;
+            assert!(matches!(listed, Ok(AccountsReport::Grants { grants }) if grants.is_empty()));
+        }
+    });
+}
 
 #[test]
 fn a_role_gives_what_it_says_and_takes_it_back_at_the_next_request() {

@@ -60,7 +60,7 @@ pub use hold::HOLD;
 pub use leases::{Replica, live_replicas};
 pub use manifests::{Removal, StoredManifest};
 pub use memory::SharedContent;
-pub use put_manifest::{ManifestPut, PutOutcome};
+pub use put_manifest::{ManifestPut, PutOutcome, TagChange};
 pub use quota::{QuotaExceeded, QuotaKind};
 pub use reach::reach_postgres;
 pub use removal::RepositoryRemoval;

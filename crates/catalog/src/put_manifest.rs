@@ -62,8 +62,17 @@ pub enum PutOutcome {
         /// Where it stands.
         current: Option<Digest>,
     },
-    /// It may not be done, or not with each of its tags; nothing was stored.
-    Denied(Reason),
+    /// It may not be done, or not with this one of its tags; nothing was stored.
+    Denied(Reason, Option<TagChange>),
+}
+
+/// What a push does to a tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagChange {
+    /// The tag.
+    pub tag: Tag,
+    /// It stands with other content, and would move.
+    pub moves: bool,
 }
 
 #[derive(FromQueryResult)]
@@ -95,7 +104,7 @@ async fn put_manifest(write: &mut Write, put: ManifestPut) -> Result<PutOutcome,
     let name = put.repository.clone();
     let mut confirmed = asker.confirm(write, &name).await?;
     if let Some(reason) = confirmed.denies(Action::Push) {
-        return Ok(PutOutcome::Denied(reason));
+        return Ok(PutOutcome::Denied(reason, None));
     }
     // Checks come first and write nothing, so that a refused manifest leaves no empty repository behind.
     let mut known = find_repository(write, &put.repository).await?;
@@ -181,7 +190,11 @@ async fn check(
             Some(_) => Some(Action::UpdateTag(tag)),
         };
         if let Some(reason) = action.and_then(|action| confirmed.denies(action)) {
-            return Ok(Checked::Refused(PutOutcome::Denied(reason)));
+            let change = TagChange {
+                tag: tag.clone(),
+                moves: current.is_some(),
+            };
+            return Ok(Checked::Refused(PutOutcome::Denied(reason, Some(change))));
         }
         standing.push(current);
     }

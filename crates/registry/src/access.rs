@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use granary_access::{Action, Context, Decision};
 pub use granary_access::{AnonymousMode, Caller, Origin, Principal, Reason};
-use granary_catalog::{Asker, Deed, RightsNow, action};
+use granary_catalog::{Asker, Deed, RightsNow, TagChange, action};
 use granary_oci::RepositoryName;
 
 use crate::{Registry, RegistryError, registry::Parts};
@@ -96,6 +96,8 @@ pub struct Denial {
     pub asks: Asks,
     /// Where.
     pub repository: Option<RepositoryName>,
+    /// What was to become of a tag, if it is denied for that.
+    pub tag: Option<TagChange>,
 }
 
 impl<R> Clone for May<R> {
@@ -113,10 +115,16 @@ impl<R> Clone for May<R> {
 impl<R: Right> May<R> {
     /// The error of a change that was denied where it was to be made.
     pub(crate) fn denied(&self, reason: Reason) -> RegistryError {
+        self.denied_at(reason, None)
+    }
+
+    /// The same, for what was to become of a tag.
+    pub(crate) fn denied_at(&self, reason: Reason, tag: Option<TagChange>) -> RegistryError {
         RegistryError::Denied(Denial {
             reason,
             asks: R::ASKS,
             repository: Some(self.repository.clone()),
+            tag,
         })
     }
 }
@@ -252,6 +260,7 @@ impl Registry {
                     reason,
                     asks,
                     repository: repository.cloned(),
+                    tag: None,
                 }))
             }
         }

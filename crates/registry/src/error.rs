@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use granary_blobs::StoreError;
-use granary_catalog::{CatalogError, QuotaExceeded};
+use granary_catalog::{CatalogError, QuotaExceeded, TagChange};
 use granary_oci::{Digest, ManifestError, RepositoryName, Tag};
 
 use crate::{Asks, BodyError, Denial, Reason, UploadStatus};
@@ -171,20 +171,44 @@ impl From<StoreError> for RegistryError {
     }
 }
 
+/// The same of a tag that may not be set. That it stands whoever sets tags there learns in any case.
+fn tag_text(reason: Reason, name: &str, change: &TagChange) -> Option<String> {
+    let tag = &change.tag;
+    Some(match (reason, change.moves) {
+        (Reason::ImmutableTag, _) => format!(
+            "the tag '{tag}' stands in '{name}' with other content, and tags of this name are immutable there: push under another one"
+        ),
+        (Reason::NotGranted, true) => format!(
+            "the tag '{tag}' stands in '{name}' with other content: you may not move it, which takes the verb 'update'"
+        ),
+        (Reason::ScopeTooNarrow, true) => format!(
+            "the tag '{tag}' stands in '{name}' with other content: to move it takes the verb 'update', which these credentials lack for it"
+        ),
+        (Reason::NotGranted, false) => {
+            format!("you may not set the tag '{tag}' in '{name}'")
+        }
+        (Reason::ScopeTooNarrow, false) => {
+            format!("these credentials may not set the tag '{tag}' in '{name}'")
+        }
+        _ => return None,
+    })
+}
+
 /// What people are told. As with everything that is said of a denial: nothing that shows whether what may not be seen exists.
 fn denial_text(denial: &Denial) -> String {
     let name = denial.repository.as_ref().map(RepositoryName::as_str);
+    if let (Some(name), Some(change)) = (name, &denial.tag)
+        && let Some(text) = tag_text(denial.reason, name, change)
+    {
+        return text;
+    }
     match (denial.reason, denial.asks) {
         (Reason::NoCredentials, _) => "credentials are needed: log in first".to_owned(),
         (Reason::Ended, _) => "these credentials are no longer good: log in again".to_owned(),
         (Reason::Address, _) => "these credentials are not good from this address".to_owned(),
         (Reason::TokenTooNarrow, _) => "the token was issued for less than this".to_owned(),
-        (Reason::ImmutableTag, Asks::Delete) => format!(
-            "tags of this name are immutable in '{}': who may administer it removes them",
-            name.unwrap_or_default()
-        ),
         (Reason::ImmutableTag, _) => format!(
-            "tags of this name are immutable in '{}', and this one is there with other content: push under another tag",
+            "tags of this name are immutable in '{}': who may administer it removes them",
             name.unwrap_or_default()
         ),
         (_, Asks::Read) | (Reason::Missing, _) => format!(

@@ -111,7 +111,7 @@ impl May<Pushing> {
             PutOutcome::PreconditionFailed { tag, current } => {
                 Err(RegistryError::PreconditionFailed { tag, current })
             }
-            PutOutcome::Denied(reason) => Err(self.denied(reason)),
+            PutOutcome::Denied(reason, tag) => Err(self.denied_at(reason, tag)),
         }
     }
 }

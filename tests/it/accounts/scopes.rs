@@ -88,6 +88,7 @@ async fn a_tag_pattern_binds_the_tags_that_are_set() {
         for reference in ["latest", "new", "av1", &several] {
             let answer = put_image(&server, &by, "bob/app", reference, &other).await;
             answer.refused(403, "DENIED");
+            assert!(answer.message().contains("these credentials"), "{answer:?}");
         }
         let path = format!("/v2/bob/app/manifests/{}", other.digest());
         let read = server.get(&path).by(&bob).await;

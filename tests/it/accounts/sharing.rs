@@ -77,9 +77,16 @@ async fn a_grant_on_some_tags_binds_those() {
     put_image(&server, &carol, "bob/app", "v1", &image(2))
         .await
         .is(201);
-    for tag in ["latest", "new"] {
+    for (tag, why) in [
+        (
+            "latest",
+            "'latest' stands in 'bob/app' with other content: you may not move it",
+        ),
+        ("new", "you may not set the tag 'new' in 'bob/app'"),
+    ] {
         let denied = put_image(&server, &carol, "bob/app", tag, &image(1)).await;
         denied.refused(403, "DENIED");
+        assert!(denied.message().contains(why), "{denied:?}");
     }
     // A token of hers that is wider than the grant is no wider.
     let token = api_token(&server, "carol", &["read,write,update:**"]).await;

@@ -217,7 +217,7 @@ impl Registry {
         let asker = Asker::new(caller.clone(), self.parts.rules.accounts.anonymous);
         Leave {
             registry: self.clone(),
-            authority: Authority { asker, office },
+            authority: Authority::new(asker, office),
             sphere: PhantomData,
         }
     }

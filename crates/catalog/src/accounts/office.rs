@@ -66,18 +66,35 @@ pub struct Authority {
     pub asker: Asker,
     /// What it needs leave for.
     pub office: Office,
+    /// What else it needs leave for.
+    also: Option<Office>,
 }
 
 /// What was done, or why it was not allowed.
 pub type Decided<T> = Result<T, Reason>;
 
 impl Authority {
+    /// Somebody who asks for what needs leave for `office`.
+    pub fn new(asker: Asker, office: Office) -> Self {
+        Self {
+            asker,
+            office,
+            also: None,
+        }
+    }
+
+    /// The same for what needs leave for another office, too.
+    #[must_use]
+    pub fn and(self, office: Office) -> Self {
+        Self {
+            also: Some(office),
+            ..self
+        }
+    }
+
     /// The machine's operator, who may do everything.
     pub fn operator() -> Self {
-        Self {
-            asker: Asker::operator(),
-            office: Office::Installation,
-        }
+        Self::new(Asker::operator(), Office::Installation)
     }
 
     /// Whether it is the operator.
@@ -104,6 +121,19 @@ impl Authority {
     }
 
     async fn confirm(&self, write: &Write) -> Result<Option<Reason>, CatalogError> {
+        for office in std::iter::once(&self.office).chain(&self.also) {
+            if let Some(reason) = self.confirm_in(office, write).await? {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn confirm_in(
+        &self,
+        office: &Office,
+        write: &Write,
+    ) -> Result<Option<Reason>, CatalogError> {
         let read = match &self.asker.principal {
             Principal::Operator => return Ok(None),
             Principal::Local => {
@@ -113,9 +143,9 @@ impl Authority {
             }
             Principal::Anonymous | Principal::Known { .. } => {
                 let ids = self.asker.principal.ids();
-                let (statement, values) = question(write.dialect, ids, &self.office);
+                let (statement, values) = question(write.dialect, ids, office);
                 let rows: Vec<RightsRow> = sql::all(&write.transaction, &statement, values).await?;
-                read(&rows, ids, &self.office, write.now)?
+                read(&rows, ids, office, write.now)?
             }
         };
         let context = Context {
@@ -123,9 +153,8 @@ impl Authority {
             anonymous: self.asker.anonymous,
             address: self.asker.origin.address,
         };
-        let (who, office) = (&self.asker.principal, &self.office);
         match decide(
-            who,
+            &self.asker.principal,
             office.action(),
             office.repository(),
             &read.rights,

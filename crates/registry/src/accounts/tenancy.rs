@@ -5,7 +5,7 @@ use std::time::Duration;
 use granary_access::{
     Caller, CreateBy, Grant, Reason, RepositoryPattern, TagPatterns, Verb, Verbs, Visibility,
 };
-use granary_catalog::{NamespaceChange, StoredGrant, StoredNamespace, dialect};
+use granary_catalog::{NamespaceChange, Office, StoredGrant, StoredNamespace, dialect};
 use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -191,9 +191,11 @@ impl Leave<NamespaceAdmin> {
         change: NamespaceSettings,
     ) -> Result<NamespaceReport, AccountsError> {
         let name = self.of().to_owned();
+        let mut authority = self.authority().clone();
         if change.is_for_the_installation() {
-            let caller = self.authority().caller();
+            let caller = authority.caller();
             self.registry.ask_leave::<Installation>(&caller, ()).await?;
+            authority = authority.and(Office::Installation);
         }
         let license = change.default_license.as_deref();
         if license.is_some_and(|text| !is_license(text)) {
@@ -214,7 +216,8 @@ impl Leave<NamespaceAdmin> {
             quota_artifacts: change.quota_artifacts,
         };
         let catalog = &self.parts().catalog;
-        let changing = catalog.change_namespace(self.authority(), name, change);
+        granary_failpoint::reach_async("namespace::before_change").await;
+        let changing = catalog.change_namespace(&authority, name, change);
         settled(changing.await?)?;
         if has_quota {
             // Otherwise the next collection of garbage would do it.

@@ -18,6 +18,7 @@ mod import;
 mod issuer;
 mod logins;
 mod model;
+mod namespaces;
 mod publishers;
 mod quota;
 mod races;

@@ -32,6 +32,8 @@ mod issuer;
 mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/namespaces.rs"]
+mod namespaces;
 #[path = "../it/publishers.rs"]
 mod publishers;
 #[path = "../it/quota.rs"]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     credentials::name_of,
-    groups::{Outcome, Refusal, drop_foreign_grants},
+    groups::{Outcome, Refusal, drop_foreign_grants, foreign},
     office::{Authority, Decided},
     rights::patterns,
     warm::count_up,
@@ -192,7 +192,7 @@ impl Catalog {
             if let Some(owner) = found.owner_id
                 && owner_of(write, &namespace).await? != Some(owner)
             {
-                return Ok(Err(Refusal::Foreign(name)));
+                return Ok(Err(foreign(write, by, Some(owner), name).await?));
             }
             let namespace = make_namespace(write, &namespace, None).await?;
             let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at, created_by) \

@@ -8,6 +8,7 @@ use granary_oci::RepositoryName;
 
 use super::{
     confirm::Asker,
+    groups::Name,
     rights::{self, RightsNow, RightsRow},
     warm::GENERATION,
     watch::has_accounts,
@@ -113,6 +114,23 @@ impl Authority {
     /// The number of who asks, for `created_by`.
     pub(crate) fn author(&self) -> Option<i64> {
         self.asker.owner()
+    }
+
+    /// Whether whoever asks may know of the robots and teams of this user or organisation: as the user, as a member, or as one
+    /// who administers the installation.
+    pub(super) async fn sees_what_belongs_to(
+        &self,
+        write: &Write,
+        owner: i64,
+    ) -> Result<bool, CatalogError> {
+        let find = "SELECT handle AS name FROM principals WHERE id = $1 AND kind = 3";
+        let organisation: Option<Name> = sql::one(&write.transaction, find, [owner.into()]).await?;
+        let office = match organisation {
+            Some(organisation) => Office::Organisation(organisation.name, Role::Member),
+            None if self.author() == Some(owner) => Office::Account,
+            None => Office::Installation,
+        };
+        Ok(self.confirm_in(&office, write).await?.is_none())
     }
 
     /// Notes what was done under it.

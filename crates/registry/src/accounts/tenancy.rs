@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use granary_access::{
-    Caller, CreateBy, Grant, Reason, RepositoryPattern, TagPatterns, Verb, Verbs, Visibility,
+    Caller, CreateBy, Grant, PrincipalId, Reason, RepositoryPattern, TagPatterns, Verb, Verbs,
+    Visibility,
 };
 use granary_catalog::{NamespaceChange, Office, StoredGrant, StoredNamespace, dialect};
 use granary_oci::RepositoryName;
@@ -230,6 +231,18 @@ impl Leave<NamespaceAdmin> {
 }
 
 impl<S> Leave<S> {
+    /// Whom something is granted to. An organisation that the caller may not see is not there.
+    async fn grantee(&self, name: &str) -> Result<PrincipalId, AccountsError> {
+        let found = self.registry.grantee(name).await;
+        if let Err(AccountsError::NotToOrganisation(_)) = found {
+            let caller = self.authority().caller();
+            if !self.registry.sees_within(&caller, name).await? {
+                return Err(AccountsError::NoSuch(name.to_owned()));
+            }
+        }
+        found
+    }
+
     async fn give(&self, request: GrantRequest) -> Result<GrantReport, AccountsError> {
         let GrantRequest {
             user,
@@ -241,7 +254,7 @@ impl<S> Leave<S> {
         if verbs.has(Verb::Account) || verbs == Verbs::NONE {
             return Err(AccountsError::NotGrantable);
         }
-        let (catalog, grantee) = (&self.parts().catalog, self.registry.grantee(&user).await?);
+        let (catalog, grantee) = (&self.parts().catalog, self.grantee(&user).await?);
         let now = catalog.now().await?;
         let ends_at = lifetime.map(|lifetime| now.saturating_add(dialect::micros(lifetime)));
         let grant = Grant {

@@ -14,6 +14,7 @@ mod export;
 mod gate;
 mod grouped;
 mod groups;
+mod hidden;
 mod import;
 mod issuer;
 mod logins;

@@ -24,6 +24,8 @@ mod figures;
 mod gate;
 #[path = "../it/groups.rs"]
 mod groups;
+#[path = "../it/hidden.rs"]
+mod hidden;
 #[path = "../it/import/mod.rs"]
 mod import;
 #[path = "../it/issuer.rs"]

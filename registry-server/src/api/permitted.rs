@@ -7,7 +7,7 @@ use granary_oci::RepositoryName;
 use granary_registry::{
     AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, OrganisationAdmin,
     OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError, RepositoryAdmin,
-    RobotOwner, Sphere, TeamMaintainer,
+    RobotOwner, Sphere, TeamMaintainer, is_namespace,
 };
 use serde::de::DeserializeOwned;
 
@@ -123,7 +123,12 @@ impl InPath for NamespaceAdmin {
     const PARTS: &'static [&'static str] = &["namespace"];
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(name::<Self>(request))
+        // A name that none can have is one of nothing, also for who may make any.
+        let name = name::<Self>(request);
+        match is_namespace(&name) {
+            true => Ok(name),
+            false => Err(AccountsError::Denied(Reason::Missing).into()),
+        }
     }
 }
 

@@ -251,9 +251,11 @@ fn read(
     let mut read = rights::read(rows, principal, office.repository(), now)?;
     match office {
         Office::Namespace(name) => {
-            // Whoever bears the name of a namespace that is not there yet has it.
+            // Whoever bears the name of a namespace that is not there yet has it. Who administers the installation gives it an
+            // owner and a quota before it is used.
             read.rights.is_own |= !read.rights.namespace_exists && rights::bears(rows, name);
-            read.rights.exists = read.rights.namespace_exists || read.rights.is_own;
+            read.rights.exists =
+                read.rights.namespace_exists || read.rights.is_own || read.rights.is_administrator;
         }
         Office::Organisation(..) => read.rights.exists = read.rights.namespace_exists,
         Office::Account | Office::Installation | Office::Team(_) | Office::Repository(_) => {}

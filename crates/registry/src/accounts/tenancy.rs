@@ -186,6 +186,17 @@ impl Leave<NamespaceAdmin> {
         Ok(NamespaceReport::new(name, stored))
     }
 
+    /// How the namespace is, or would be if it were there.
+    pub async fn namespace_to_be(&self) -> Result<NamespaceReport, AccountsError> {
+        match self.namespace().await {
+            Err(AccountsError::NoSuchNamespace(name)) => {
+                let stored = self.parts().catalog.namespace_to_be(&name).await?;
+                Ok(NamespaceReport::new(name, stored))
+            }
+            found => found,
+        }
+    }
+
     /// Changes the namespace, which is made if it is not there.
     pub async fn change_namespace(
         &self,

@@ -26,6 +26,8 @@ mod limits;
 mod manifest_forms;
 mod manifests;
 mod mount;
+mod namespaces;
+mod null_characters;
 mod office_permissions;
 mod operations;
 mod permissions;

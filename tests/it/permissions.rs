@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     accounts::{
-        Mint, NOBODY, api_token, basic, basic_with, bearer, begin, challenge, publish, push_blob,
-        push_image, settings, with_accounts,
+        Mint, NOBODY, api_token, basic, basic_with, bearer, begin, challenge, jwt, publish,
+        push_blob, push_image, settings, with_accounts,
     },
     harness::{Answer, INDEX, Request, TestServer, image, index, noise, sha256, texts},
     office_permissions::OFFICES,
@@ -433,7 +433,18 @@ async fn the_catalog_lists_what_one_may_read() {
         publish(&server, &format!("{user}/open")).await;
     }
     let scopes = ["read:bob/app", "write:bob/lib", "read:alice/**"];
-    let narrow = api_token(&server, "bob", &scopes).await.bearer();
+    let narrow = api_token(&server, "bob", &scopes).await;
+    // Tokens of the token service: what a client gets to list with, what one gets that logs in, and those for repositories.
+    let to_list = jwt(&server, &basic("bob"), &["registry:catalog:*"]).await;
+    let to_log_in = jwt(&server, &basic("bob"), &[]).await;
+    let scopes =
+        ["app:pull", "lib:push", "none:pull"].map(|scope| format!("repository:bob/{scope}"));
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let to_pull = jwt(&server, &basic("bob"), &scopes).await;
+    let both = ["registry:catalog:*", "repository:carol/open:pull"];
+    let both = jwt(&server, &basic("bob"), &both).await;
+    let of_narrow = ["repository:alice/open:pull", "repository:bob/lib:push"];
+    let of_narrow = jwt(&server, &basic_with("bob", &narrow.text), &of_narrow).await;
     let public = ["alice/open", "bob/open", "carol/open"];
     let of_bob = ["alice/open", "bob/app", "bob/lib", "bob/open", "carol/open"];
     let of_all = [
@@ -447,11 +458,16 @@ async fn the_catalog_lists_what_one_may_read() {
         "carol/lib",
         "carol/open",
     ];
-    let cases: [(String, &[&str]); 4] = [
+    let cases: [(String, &[&str]); 9] = [
         (NOBODY.to_owned(), &public),
         (basic("bob"), &of_bob),
         (basic("alice"), &of_all),
-        (narrow, &["alice/open", "bob/app"]),
+        (narrow.bearer(), &["alice/open", "bob/app"]),
+        (bearer(&to_list), &of_bob),
+        (bearer(&to_log_in), &of_bob),
+        (bearer(&to_pull), &["bob/app"]),
+        (bearer(&both), &["carol/open"]),
+        (bearer(&of_narrow), &["alice/open"]),
     ];
     for (by, expected) in &cases {
         let list = server.get("/v2/_catalog").by(by).await.is(200).json();

@@ -149,15 +149,16 @@ impl Manifest {
                 });
             }
         }
+        let artifact_type = text(&object, "artifactType")
+            .or_else(|| text(object.get("config")?.as_object()?, "mediaType"));
+        refuse_null(artifact_type, "/artifactType")?;
         let subject = read_subject(&object)?;
         let mut edges = Edges::default();
         for (field, value) in object.iter().filter(|(field, _)| *field != "subject") {
             edges.collect(value, &format!("/{field}"), Place::of_field(field), 0)?;
         }
         Ok(Self {
-            artifact_type: text(&object, "artifactType")
-                .or_else(|| text(object.get("config")?.as_object()?, "mediaType"))
-                .map(str::to_owned),
+            artifact_type: artifact_type.map(str::to_owned),
             media_type,
             subject,
             edges: edges.list,
@@ -195,6 +196,7 @@ fn decide_media_type(
             });
         }
     };
+    refuse_null(field, "/mediaType")?;
     // Parameters such as `; charset=utf-8` are no part of the type.
     let header = header
         .and_then(|value| value.split(';').next())
@@ -215,6 +217,17 @@ fn decide_media_type(
         (Some(header), None) => Ok(header.to_owned()),
         (None, None) if object.contains_key("manifests") => Ok(media_type::IMAGE_INDEX.to_owned()),
         (None, None) => Ok(media_type::IMAGE_MANIFEST.to_owned()),
+    }
+}
+
+/// U+0000 stands in no type, and a database may refuse it in a text.
+fn refuse_null(text: Option<&str>, pointer: &str) -> Result<(), ManifestError> {
+    match text.is_some_and(|text| text.contains('\0')) {
+        true => Err(ManifestError::Field {
+            pointer: pointer.to_owned(),
+            problem: "must not hold the character U+0000",
+        }),
+        false => Ok(()),
     }
 }
 
@@ -310,6 +323,12 @@ impl Edges {
         place: Place,
     ) -> Result<(), ManifestError> {
         let media_type = text(object, "mediaType");
+        // What stands elsewhere is only looked at, and never kept by itself.
+        if place != Place::Elsewhere {
+            for field in ["mediaType", "artifactType"] {
+                refuse_null(text(object, field), &format!("{pointer}/{field}"))?;
+            }
+        }
         let digest = match text(object, "digest").unwrap_or_default().parse::<Digest>() {
             Ok(digest) => digest,
             Err(_) if place == Place::Elsewhere || media_type.is_some_and(is_non_distributable) => {
@@ -363,120 +382,4 @@ fn string_map(value: Option<&Value>) -> Option<Map<String, Value>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn descriptor(name: &str) -> Value {
-        json!({"mediaType": "application/x", "digest": Digest::sha256(name.as_bytes()).to_string(), "size": 1})
-    }
-
-    fn parse(value: &Value) -> Result<Manifest, ManifestError> {
-        Manifest::parse(value.to_string().as_bytes(), None)
-    }
-
-    fn kinds(manifest: &Manifest) -> Vec<(Digest, EdgeKind)> {
-        manifest
-            .edges
-            .iter()
-            .map(|edge| (edge.digest, edge.kind))
-            .collect()
-    }
-
-    #[test]
-    fn an_image_refers_to_its_config_and_layers() {
-        let manifest =
-            parse(&json!({"schemaVersion": 2, "config": descriptor("c"), "layers": [descriptor("l"), descriptor("l")],
-            "subject": descriptor("s"), "annotations": {"a": "b"}}))
-            .unwrap();
-        assert_eq!(manifest.media_type, media_type::IMAGE_MANIFEST);
-        assert_eq!(manifest.artifact_type.as_deref(), Some("application/x"));
-        assert_eq!(manifest.subject, Some(Digest::sha256(b"s")));
-        let expected = [
-            (Digest::sha256(b"c"), EdgeKind::Content),
-            (Digest::sha256(b"l"), EdgeKind::Content),
-        ];
-        assert_eq!(kinds(&manifest), expected);
-    }
-
-    #[test]
-    fn descriptors_are_found_wherever_they_stand() {
-        let manifest =
-            parse(&json!({"manifests": [descriptor("m")], "x-custom": {"deep": [{"deeper": descriptor("d")}]},
-            "note": {"digest": Digest::sha256(b"no size").to_string()}}))
-            .unwrap();
-        assert_eq!(manifest.media_type, media_type::IMAGE_INDEX);
-        assert_eq!(manifest.artifact_type, None);
-        let expected = [
-            (Digest::sha256(b"m"), EdgeKind::Child),
-            (Digest::sha256(b"d"), EdgeKind::Optional),
-        ];
-        assert_eq!(kinds(&manifest), expected);
-    }
-
-    #[test]
-    fn foreign_layers_may_be_missing() {
-        let mut layer = descriptor("l");
-        layer["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into();
-        let manifest = parse(&json!({"config": descriptor("c"), "layers": [layer]})).unwrap();
-        assert_eq!(manifest.edges[1].kind, EdgeKind::Optional);
-    }
-
-    #[test]
-    fn ambiguous_and_malformed_manifests_are_refused() {
-        let header =
-            |value: Value, header| Manifest::parse(value.to_string().as_bytes(), Some(header));
-        assert!(matches!(parse(&json!([])), Err(ManifestError::Json(_))));
-        assert!(matches!(
-            Manifest::parse(b"", None),
-            Err(ManifestError::Json(_))
-        ));
-        assert!(matches!(
-            Manifest::parse("[".repeat(5000).as_bytes(), None),
-            Err(ManifestError::Json(_))
-        ));
-        assert!(matches!(
-            Manifest::parse(format!("{{\"a\":{}", "[".repeat(5000)).as_bytes(), None),
-            Err(ManifestError::Json(_))
-        ));
-        assert_eq!(
-            parse(&json!({"schemaVersion": 1})),
-            Err(ManifestError::Schema1)
-        );
-        assert_eq!(
-            parse(&json!({"manifests": [], "layers": []})),
-            Err(ManifestError::Ambiguous)
-        );
-        assert!(matches!(
-            header(json!({"mediaType": "a/b"}), "a/c"),
-            Err(ManifestError::MediaTypeDiffers { .. })
-        ));
-        assert_eq!(
-            header(json!({"mediaType": "a/b"}), "a/b; charset=utf-8")
-                .unwrap()
-                .media_type,
-            "a/b"
-        );
-        assert!(matches!(
-            parse(&json!({"layers": {}})),
-            Err(ManifestError::Field { .. })
-        ));
-        assert!(matches!(
-            parse(&json!({"layers": ["x"]})),
-            Err(ManifestError::Field { .. })
-        ));
-        assert!(matches!(
-            parse(&json!({"subject": 1})),
-            Err(ManifestError::Field { .. })
-        ));
-        let refused = parse(
-            &json!({"layers": [{"digest": "sha256:../../x", "size": 1, "mediaType": "a/b"}]}),
-        )
-        .unwrap_err();
-        assert!(
-            refused.to_string().starts_with("/layers/0/digest: "),
-            "{refused}"
-        );
-        let large = vec![b' '; MAX_MANIFEST_BYTES + 1];
-        assert_eq!(Manifest::parse(&large, None), Err(ManifestError::TooLarge));
-    }
-}
+mod tests;

@@ -181,25 +181,12 @@ impl Registry {
         of: S::Of,
     ) -> Result<Leave<S>, AccountsError> {
         let office = S::office(of, &caller.principal);
-        let rights = self.rights_in(caller, &office).await?;
-        let context = Context {
-            now: rights.now,
-            anonymous: self.parts.rules.accounts.anonymous,
-            address: caller.origin.address,
-        };
-        let repository = office.repository();
-        match granary_access::decide(
-            &caller.principal,
-            office.action(),
-            repository,
-            &rights.rights,
-            &context,
-        ) {
-            Decision::Allow => {
-                self.note_use(caller, rights.now);
+        match self.decide_on(caller, &office).await? {
+            (Decision::Allow, now) => {
+                self.note_use(caller, now);
                 Ok(self.given(caller, office))
             }
-            Decision::Deny(reason) => {
+            (Decision::Deny(reason), _) => {
                 let named = match &office {
                     Office::Account => caller.principal.name().to_owned(),
                     _ => Leave::<S>::of(&self.given(caller, office)).to_owned(),
@@ -208,6 +195,38 @@ impl Registry {
                 Err(AccountsError::Denied(reason))
             }
         }
+    }
+
+    /// Whether `caller` may know what is in the organisation of that name. Nobody is told of the question.
+    pub(crate) async fn sees_within(
+        &self,
+        caller: &Caller,
+        organisation: &str,
+    ) -> Result<bool, RegistryError> {
+        let office = OrganisationMember::office(organisation.to_owned(), &caller.principal);
+        Ok(self.decide_on(caller, &office).await?.0.allows())
+    }
+
+    /// The decision, and when it was made.
+    async fn decide_on(
+        &self,
+        caller: &Caller,
+        office: &Office,
+    ) -> Result<(Decision, i64), RegistryError> {
+        let rights = self.rights_in(caller, office).await?;
+        let context = Context {
+            now: rights.now,
+            anonymous: self.parts.rules.accounts.anonymous,
+            address: caller.origin.address,
+        };
+        let decision = granary_access::decide(
+            &caller.principal,
+            office.action(),
+            office.repository(),
+            &rights.rights,
+            &context,
+        );
+        Ok((decision, rights.now))
     }
 
     /// Leave for a command of the machine's operator, who may do everything.
@@ -220,7 +239,7 @@ impl Registry {
         let asker = Asker::new(caller.clone(), self.parts.rules.accounts.anonymous);
         Leave {
             registry: self.clone(),
-            authority: Authority { asker, office },
+            authority: Authority::new(asker, office),
             sphere: PhantomData,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use granary_access::{Caller, Verb};
+use granary_access::{Caller, Credential, TokenAccess, Verb};
 use granary_catalog::{
     ManifestPut, Precondition, PutOutcome, ReferrerFilter, ReferrersPage, Removal, StoredManifest,
     TagAt,
@@ -241,7 +241,8 @@ impl Registry {
         may.resolve(&Reference::Tag(tag.clone())).await
     }
 
-    /// Up to `limit` repositories behind `last` that the principal may read, in bytewise order.
+    /// Up to `limit` repositories behind `last` that the principal may read, in bytewise order. A token that names
+    /// repositories leaves those of them that it lets read.
     pub async fn repositories(
         &self,
         caller: impl Into<Caller>,
@@ -256,7 +257,7 @@ impl Registry {
                 return Ok(catalog.repositories(last, limit).await?);
             }
             Principal::Anonymous => None,
-            Principal::Known { id, credential, .. } => Some((*id, &credential.scopes)),
+            Principal::Known { id, credential, .. } => Some((*id, credential)),
         };
         let (mut last, mut found) = (last.to_owned(), Vec::new());
         loop {
@@ -267,17 +268,24 @@ impl Registry {
                 .await?;
             let is_whole = (page.len() as u64) < rows;
             last = page.last().cloned().unwrap_or(last);
-            let in_scope = |name: &String| match who {
+            let is_shown = |name: &String| match who {
                 None => true,
-                Some((_, scopes)) => name
-                    .parse()
-                    .is_ok_and(|name| scopes.verbs(Some(&name), None).has(Verb::Read)),
+                Some((_, credential)) => name.parse().is_ok_and(|name| lists(credential, &name)),
             };
-            found.extend(page.into_iter().filter(in_scope));
+            found.extend(page.into_iter().filter(is_shown));
             found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             if is_whole || found.len() as u64 >= limit {
                 return Ok(found);
             }
         }
     }
+}
+
+/// Whether a repository that may be read is listed for who shows this. A token that names none was made to list, or to log in:
+/// the scope for the catalog puts nothing into a token.
+fn lists(credential: &Credential, name: &RepositoryName) -> bool {
+    let is_named = |token: &TokenAccess| token.verbs(Some(name)).has(Verb::Read);
+    let token = credential.token.as_ref();
+    let scopes = credential.scopes.verbs(Some(name), None);
+    scopes.has(Verb::Read) && token.is_none_or(|token| token.is_empty() || is_named(token))
 }

@@ -26,7 +26,7 @@ pub(super) fn configure(scope: &mut web::ServiceConfig) {
 pub(crate) async fn get_namespace(
     Permitted(leave): Permitted<NamespaceAdmin>,
 ) -> Result<HttpResponse, ApiRefusal> {
-    Ok(ok(leave.namespace().await?))
+    Ok(ok(leave.namespace_to_be().await?))
 }
 
 /// Changes a namespace, and says how it is afterwards.
@@ -42,7 +42,7 @@ pub(crate) async fn patch_namespace(
     PermittedJson(leave, body): PermittedJson<NamespaceAdmin, NamespaceSettings>,
 ) -> Result<HttpResponse, ApiRefusal> {
     let report = match body.is_empty() {
-        true => leave.namespace().await?,
+        true => leave.namespace_to_be().await?,
         false => leave.change_namespace(body).await?,
     };
     Ok(ok(report))

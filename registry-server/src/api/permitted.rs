@@ -7,7 +7,7 @@ use granary_oci::RepositoryName;
 use granary_registry::{
     AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, OrganisationAdmin,
     OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError, RepositoryAdmin,
-    RobotOwner, Sphere, TeamMaintainer,
+    RobotOwner, Sphere, TeamMaintainer, is_namespace,
 };
 use serde::de::DeserializeOwned;
 
@@ -40,10 +40,12 @@ fn name<S: InPath>(request: &HttpRequest) -> String {
     parts.join("/")
 }
 
-/// A part of the path.
+/// A part of the path. U+0000 becomes what is read of bytes that are no text: no name has that, and a database may refuse the
+/// former.
 pub(crate) fn part(request: &HttpRequest, name: &str) -> String {
     let text = request.match_info().get(name).unwrap_or_default();
-    crate::v2::unescape(text).into_owned()
+    let text = crate::v2::unescape(text);
+    text.replace('\0', char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]))
 }
 
 /// A number in the path.
@@ -121,7 +123,12 @@ impl InPath for NamespaceAdmin {
     const PARTS: &'static [&'static str] = &["namespace"];
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
-        Ok(name::<Self>(request))
+        // A name that none can have is one of nothing, also for who may make any.
+        let name = name::<Self>(request);
+        match is_namespace(&name) {
+            true => Ok(name),
+            false => Err(AccountsError::Denied(Reason::Missing).into()),
+        }
     }
 }
 
@@ -205,8 +212,26 @@ pub(crate) async fn json<T: DeserializeOwned>(
         let problem = "the body is not what is needed: it is no JSON object";
         return Err(ApiRefusal::Invalid(problem.to_owned()));
     }
+    if holds_null(&whole) {
+        let problem = "a text in the body holds the character U+0000: leave it out";
+        return Err(ApiRefusal::Invalid(problem.to_owned()));
+    }
     serde_json::from_slice(&whole)
         .map_err(|error| ApiRefusal::Invalid(format!("the body is not what is needed: {error}")))
+}
+
+/// Whether a text in this JSON holds U+0000, which PostgreSQL keeps in no text. There it can stand as an escape only.
+fn holds_null(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = &rest[at + 1..];
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // A backslash that is escaped begins no escape.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 impl FromRequest for Signed {
@@ -252,5 +277,35 @@ impl<T: DeserializeOwned + 'static> FromRequest for SignedJson<T> {
             let caller = api(&request)?.caller(&request).await?;
             Ok(Self(caller, json(&request, payload).await?))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_found_wherever_a_text_has_it() {
+        for text in ["\0", "a\0b", "\\\0", "\\\\\0\\", "\"\0", "\n\u{1}\0"] {
+            for value in [
+                serde_json::json!({ "a": text }),
+                serde_json::json!({ text: 1 }),
+            ] {
+                assert!(holds_null(value.to_string().as_bytes()), "{value}");
+            }
+        }
+        for text in [
+            "",
+            "u0000",
+            "\\u0000",
+            "\\\\u0000",
+            "\u{1}0000",
+            "\\",
+            "\"\\u0000",
+        ] {
+            let value = serde_json::json!({ "a": text });
+            assert!(!holds_null(value.to_string().as_bytes()), "{value}");
+        }
+        assert!(!holds_null(b"\\"));
     }
 }

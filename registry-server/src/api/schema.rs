@@ -60,7 +60,7 @@ pub(crate) struct PageQuery {
     pub(crate) limit: Option<u16>,
 }
 
-/// A text of at most that many characters.
+/// A text of at most that many characters, none of which is U+0000: a database may refuse that.
 pub(crate) fn at_most<'de, D: Deserializer<'de>, const MOST: usize>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
@@ -69,6 +69,9 @@ pub(crate) fn at_most<'de, D: Deserializer<'de>, const MOST: usize>(
         Some(long) if long.chars().count() > MOST => {
             let problem = format!("a value here has at most {MOST} characters");
             Err(de::Error::custom(problem))
+        }
+        Some(null) if null.contains('\0') => {
+            Err(de::Error::custom("a value here holds the character U+0000"))
         }
         _ => Ok(text),
     }

@@ -26,7 +26,7 @@ use crate::{
     limits::Limited,
     v2::{
         body::{Body, content_length},
-        query::Query,
+        query::{NO_NULL, Query},
         refusal::Refusal,
         schema::ErrorEnvelope,
     },
@@ -119,6 +119,9 @@ pub(crate) async fn get_token(request: HttpRequest, service: web::Data<Doors>) -
     let query = Query::parse(request.query_string());
     let issue = async {
         service.admit(&request).await?;
+        let query = query
+            .without_null()
+            .map_err(|_| Refused::malformed(NO_NULL))?;
         let shown = match shown(&request) {
             Shown::Bearer(_) => Shown::Unreadable,
             shown => shown,
@@ -170,7 +173,9 @@ pub(crate) async fn post_token(
         let body = body.read_whole(content_length(&request), FORM).await;
         let body = body.map_err(|refusal| Refused::form(&refusal))?;
         let form = str::from_utf8(&body).map_err(|_| Refused::malformed("this is not a form"))?;
-        let form = Query::parse(form);
+        let form = Query::parse(form)
+            .without_null()
+            .map_err(|_| Refused::malformed(NO_NULL))?;
         let secret = |name| {
             form.get(name)
                 .map(|text: &str| Secret::from(text.to_owned()))

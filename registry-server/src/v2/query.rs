@@ -14,6 +14,9 @@ pub(crate) const MOST_ROWS: u64 = 10_000;
 const MOST_TAGS: usize = 100;
 /// Most artifact types that one filter names.
 const MOST_TYPES: usize = 50;
+/// Said of a value that holds U+0000.
+pub(crate) const NO_NULL: &str =
+    "a parameter holds the character U+0000, which no name and no type has: leave it out";
 
 impl Query {
     pub(crate) fn parse(text: &str) -> Self {
@@ -26,6 +29,14 @@ impl Query {
                 .map(web::Query::into_inner)
                 .unwrap_or_default(),
         )
+    }
+
+    /// The same, unless a value holds U+0000: PostgreSQL keeps that in no text, so a statement with it would fail.
+    pub(crate) fn without_null(self) -> Result<Self, Refusal> {
+        self.0
+            .iter()
+            .try_for_each(|(_, value)| refuse_null(value))?;
+        Ok(self)
     }
 
     /// The first value of `name`.
@@ -54,8 +65,10 @@ impl Query {
     }
 
     /// `last`: the row behind which a page begins.
-    pub(crate) fn last(&self) -> &str {
-        self.get("last").unwrap_or_default()
+    pub(crate) fn last(&self) -> Result<&str, Refusal> {
+        let last = self.get("last").unwrap_or_default();
+        refuse_null(last)?;
+        Ok(last)
     }
 
     /// `tag`: every tag to set.
@@ -85,7 +98,15 @@ impl Query {
                 "at most 50 artifactType filters can be combined",
             ));
         }
+        types.iter().try_for_each(|wanted| refuse_null(wanted))?;
         Ok(types)
+    }
+}
+
+fn refuse_null(value: &str) -> Result<(), Refusal> {
+    match value.contains('\0') {
+        true => Err(Refusal::Query(NO_NULL)),
+        false => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     credentials::name_of,
-    groups::{Outcome, Refusal, drop_foreign_grants},
+    groups::{Outcome, Refusal, drop_foreign_grants, foreign},
     office::{Authority, Decided},
     rights::patterns,
     warm::count_up,
@@ -123,6 +123,11 @@ const NAMESPACE: &str = "SELECT p.handle AS owner, CAST(s.default_visibility AS 
      LEFT JOIN namespace_settings s ON s.namespace_id = n.id LEFT JOIN namespace_usage u ON u.namespace_id = n.id \
      WHERE n.name = $1";
 
+const NAMESPACE_TO_BE: &str = "SELECT (SELECT p.handle FROM principals p WHERE p.handle = $1 AND p.kind IN (1, 3)) AS owner, \
+     CAST(NULL AS bigint) AS default_visibility, CAST(NULL AS bigint) AS create_by, CAST(NULL AS varchar) AS immutable_tags, \
+     CAST(NULL AS varchar) AS default_license, CAST(NULL AS bigint) AS quota_bytes, CAST(NULL AS bigint) AS quota_artifacts, \
+     CAST(NULL AS bigint) AS bytes, CAST(NULL AS bigint) AS artifacts, CAST(NULL AS bigint) AS counted_to";
+
 impl NamespaceRow {
     fn read(self) -> Result<StoredNamespace, CatalogError> {
         Ok(StoredNamespace {
@@ -192,7 +197,7 @@ impl Catalog {
             if let Some(owner) = found.owner_id
                 && owner_of(write, &namespace).await? != Some(owner)
             {
-                return Ok(Err(Refusal::Foreign(name)));
+                return Ok(Err(foreign(write, by, Some(owner), name).await?));
             }
             let namespace = make_namespace(write, &namespace, None).await?;
             let insert = "INSERT INTO grants (namespace_id, pattern, grantee_id, actions, tags, created_at, expires_at, created_by) \
@@ -299,6 +304,13 @@ impl Catalog {
                      WHERE n.name = $1 LIMIT 1";
         let found: Option<Id> = self.reads.one(query, [namespace.into()]).await?;
         Ok(found.is_some())
+    }
+
+    /// How a namespace that is not there would be if it were made: whoever bears its name owns it.
+    pub async fn namespace_to_be(&self, name: &str) -> Result<StoredNamespace, CatalogError> {
+        let row: Option<NamespaceRow> = self.reads.one(NAMESPACE_TO_BE, [name.into()]).await?;
+        let row = row.ok_or_else(|| CatalogError::damaged("namespaces", "no row of constants"))?;
+        row.read()
     }
 
     /// Changes a namespace, which is made if it is not there, and says how it is afterwards. What is in one that gets a quota is

@@ -136,6 +136,23 @@ pub(super) async fn organisation(write: &Write, handle: &str) -> Result<Option<i
     Ok(found.map(|found| found.id))
 }
 
+/// Why a robot or team of `owner` is given nothing elsewhere. To whom it is hidden, it is not there.
+pub(super) async fn foreign(
+    write: &Write,
+    by: &Authority,
+    owner: Option<i64>,
+    name: String,
+) -> Result<Refusal, CatalogError> {
+    let is_seen = match owner {
+        Some(owner) => by.sees_what_belongs_to(write, owner).await?,
+        None => false,
+    };
+    Ok(match is_seen {
+        true => Refusal::Foreign(name),
+        false => Refusal::NoSuch(name),
+    })
+}
+
 /// The team of that name. Whoever asks has locked its organisation.
 pub(super) async fn team(write: &Write, handle: &str) -> Result<Option<i64>, CatalogError> {
     let find = "SELECT id FROM principals WHERE handle = $1 AND kind = 4 AND state <> 2";

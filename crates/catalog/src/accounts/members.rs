@@ -5,7 +5,7 @@ use sea_orm::FromQueryResult;
 use serde_json::json;
 
 use super::{
-    groups::{Count, OWNER, Outcome, ROBOT, Refusal, organisation, team},
+    groups::{Count, OWNER, Outcome, ROBOT, Refusal, foreign, organisation, team},
     office::{Authority, Decided, Office},
     rights::role,
     warm::count_up,
@@ -159,7 +159,7 @@ impl Catalog {
                 return Ok(Err(Refusal::NoSuch(member)));
             };
             if found.kind == ROBOT && found.owner_id != Some(group) {
-                return Ok(Err(Refusal::Foreign(member)));
+                return Ok(Err(foreign(write, by, found.owner_id, member).await?));
             }
             if found.kind == ROBOT && role >= Role::Admin {
                 return Ok(Err(Refusal::NotForRobots));
@@ -238,7 +238,7 @@ impl Catalog {
                 return Ok(Err(Refusal::NoSuch(member)));
             };
             if found.kind == ROBOT && found.owner_id != Some(owner) {
-                return Ok(Err(Refusal::Foreign(member)));
+                return Ok(Err(foreign(write, by, found.owner_id, member).await?));
             }
             if found.kind == ROBOT && role == TeamRole::Maintainer {
                 return Ok(Err(Refusal::NotForRobots));

@@ -8,6 +8,7 @@ use granary_oci::RepositoryName;
 
 use super::{
     confirm::Asker,
+    groups::Name,
     rights::{self, RightsNow, RightsRow},
     warm::GENERATION,
     watch::has_accounts,
@@ -66,18 +67,35 @@ pub struct Authority {
     pub asker: Asker,
     /// What it needs leave for.
     pub office: Office,
+    /// What else it needs leave for.
+    also: Option<Office>,
 }
 
 /// What was done, or why it was not allowed.
 pub type Decided<T> = Result<T, Reason>;
 
 impl Authority {
+    /// Somebody who asks for what needs leave for `office`.
+    pub fn new(asker: Asker, office: Office) -> Self {
+        Self {
+            asker,
+            office,
+            also: None,
+        }
+    }
+
+    /// The same for what needs leave for another office, too.
+    #[must_use]
+    pub fn and(self, office: Office) -> Self {
+        Self {
+            also: Some(office),
+            ..self
+        }
+    }
+
     /// The machine's operator, who may do everything.
     pub fn operator() -> Self {
-        Self {
-            asker: Asker::operator(),
-            office: Office::Installation,
-        }
+        Self::new(Asker::operator(), Office::Installation)
     }
 
     /// Whether it is the operator.
@@ -98,12 +116,42 @@ impl Authority {
         self.asker.owner()
     }
 
+    /// Whether whoever asks may know of the robots and teams of this user or organisation: as the user, as a member, or as one
+    /// who administers the installation.
+    pub(super) async fn sees_what_belongs_to(
+        &self,
+        write: &Write,
+        owner: i64,
+    ) -> Result<bool, CatalogError> {
+        let find = "SELECT handle AS name FROM principals WHERE id = $1 AND kind = 3";
+        let organisation: Option<Name> = sql::one(&write.transaction, find, [owner.into()]).await?;
+        let office = match organisation {
+            Some(organisation) => Office::Organisation(organisation.name, Role::Member),
+            None if self.author() == Some(owner) => Office::Account,
+            None => Office::Installation,
+        };
+        Ok(self.confirm_in(&office, write).await?.is_none())
+    }
+
     /// Notes what was done under it.
     pub(crate) async fn note(&self, write: &Write, deed: Deed) -> Result<(), CatalogError> {
         audit::note(write, &self.asker, deed).await
     }
 
     async fn confirm(&self, write: &Write) -> Result<Option<Reason>, CatalogError> {
+        for office in std::iter::once(&self.office).chain(&self.also) {
+            if let Some(reason) = self.confirm_in(office, write).await? {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn confirm_in(
+        &self,
+        office: &Office,
+        write: &Write,
+    ) -> Result<Option<Reason>, CatalogError> {
         let read = match &self.asker.principal {
             Principal::Operator => return Ok(None),
             Principal::Local => {
@@ -113,9 +161,9 @@ impl Authority {
             }
             Principal::Anonymous | Principal::Known { .. } => {
                 let ids = self.asker.principal.ids();
-                let (statement, values) = question(write.dialect, ids, &self.office);
+                let (statement, values) = question(write.dialect, ids, office);
                 let rows: Vec<RightsRow> = sql::all(&write.transaction, &statement, values).await?;
-                read(&rows, ids, &self.office, write.now)?
+                read(&rows, ids, office, write.now)?
             }
         };
         let context = Context {
@@ -123,9 +171,8 @@ impl Authority {
             anonymous: self.asker.anonymous,
             address: self.asker.origin.address,
         };
-        let (who, office) = (&self.asker.principal, &self.office);
         match decide(
-            who,
+            &self.asker.principal,
             office.action(),
             office.repository(),
             &read.rights,
@@ -206,9 +253,11 @@ fn read(
     let mut read = rights::read(rows, principal, office.repository(), now)?;
     match office {
         Office::Namespace(name) => {
-            // Whoever bears the name of a namespace that is not there yet has it.
+            // Whoever bears the name of a namespace that is not there yet has it. Who administers the installation gives it an
+            // owner and a quota before it is used.
             read.rights.is_own |= !read.rights.namespace_exists && rights::bears(rows, name);
-            read.rights.exists = read.rights.namespace_exists || read.rights.is_own;
+            read.rights.exists =
+                read.rights.namespace_exists || read.rights.is_own || read.rights.is_administrator;
         }
         Office::Organisation(..) => read.rights.exists = read.rights.namespace_exists,
         Office::Account | Office::Installation | Office::Team(_) | Office::Repository(_) => {}

@@ -229,7 +229,8 @@ impl ForeignKeys {
     }
 }
 
-/// The issuer that a token names. Nobody has verified it: it only says whose keys to try.
+/// The issuer that a token names. Nobody has verified it: it only says whose keys to try. No issuer has control characters,
+/// and a database may refuse to look for one.
 pub fn named_issuer(token: &str) -> Option<String> {
     if token.len() > MOST_BYTES || !token.starts_with("ey") {
         return None;
@@ -242,7 +243,8 @@ pub fn named_issuer(token: &str) -> Option<String> {
     let issuer = object(payload)?.remove("iss")?;
     let issuer = issuer
         .as_str()
-        .filter(|issuer| issuer.len() <= MOST_ISSUER)?;
+        .filter(|issuer| issuer.len() <= MOST_ISSUER)
+        .filter(|issuer| !issuer.contains(char::is_control))?;
     Some(issuer.to_owned())
 }
 
@@ -424,6 +426,7 @@ mod tests {
             format!("x{}", token(r#"{"iss": "i"}"#)),
             token("{}"),
             token(r#"{"iss": 7}"#),
+            token(r#"{"iss": "https://i.example\u0000"}"#),
             token(r#"["iss"]"#),
             token(&long),
             token(&format!(

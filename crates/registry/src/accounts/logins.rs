@@ -178,12 +178,15 @@ impl Registry {
             return Err(LoginError::NoAccounts);
         }
         let handles = handles(&user);
+        let mut groups = user.groups;
+        // No mapping names such a group, and a database may refuse to look for it.
+        groups.retain(|group| !group.contains('\0'));
         let user = ForeignUser {
             issuer: user.issuer,
             subject: user.subject,
             claimed_name: user.name,
             handles,
-            groups: user.groups,
+            groups,
         };
         let (secret, session) = self.new_session(Some(provider))?;
         let catalog = &self.parts.catalog;

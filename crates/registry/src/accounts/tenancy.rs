@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use granary_access::{
-    Caller, CreateBy, Grant, Reason, RepositoryPattern, TagPatterns, Verb, Verbs, Visibility,
+    Caller, CreateBy, Grant, PrincipalId, Reason, RepositoryPattern, TagPatterns, Verb, Verbs,
+    Visibility,
 };
-use granary_catalog::{NamespaceChange, StoredGrant, StoredNamespace, dialect};
+use granary_catalog::{NamespaceChange, Office, StoredGrant, StoredNamespace, dialect};
 use granary_oci::RepositoryName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -185,15 +186,28 @@ impl Leave<NamespaceAdmin> {
         Ok(NamespaceReport::new(name, stored))
     }
 
+    /// How the namespace is, or would be if it were there.
+    pub async fn namespace_to_be(&self) -> Result<NamespaceReport, AccountsError> {
+        match self.namespace().await {
+            Err(AccountsError::NoSuchNamespace(name)) => {
+                let stored = self.parts().catalog.namespace_to_be(&name).await?;
+                Ok(NamespaceReport::new(name, stored))
+            }
+            found => found,
+        }
+    }
+
     /// Changes the namespace, which is made if it is not there.
     pub async fn change_namespace(
         &self,
         change: NamespaceSettings,
     ) -> Result<NamespaceReport, AccountsError> {
         let name = self.of().to_owned();
+        let mut authority = self.authority().clone();
         if change.is_for_the_installation() {
-            let caller = self.authority().caller();
+            let caller = authority.caller();
             self.registry.ask_leave::<Installation>(&caller, ()).await?;
+            authority = authority.and(Office::Installation);
         }
         let license = change.default_license.as_deref();
         if license.is_some_and(|text| !is_license(text)) {
@@ -214,7 +228,8 @@ impl Leave<NamespaceAdmin> {
             quota_artifacts: change.quota_artifacts,
         };
         let catalog = &self.parts().catalog;
-        let changing = catalog.change_namespace(self.authority(), name, change);
+        granary_failpoint::reach_async("namespace::before_change").await;
+        let changing = catalog.change_namespace(&authority, name, change);
         settled(changing.await?)?;
         if has_quota {
             // Otherwise the next collection of garbage would do it.
@@ -227,6 +242,18 @@ impl Leave<NamespaceAdmin> {
 }
 
 impl<S> Leave<S> {
+    /// Whom something is granted to. An organisation that the caller may not see is not there.
+    async fn grantee(&self, name: &str) -> Result<PrincipalId, AccountsError> {
+        let found = self.registry.grantee(name).await;
+        if let Err(AccountsError::NotToOrganisation(_)) = found {
+            let caller = self.authority().caller();
+            if !self.registry.sees_within(&caller, name).await? {
+                return Err(AccountsError::NoSuch(name.to_owned()));
+            }
+        }
+        found
+    }
+
     async fn give(&self, request: GrantRequest) -> Result<GrantReport, AccountsError> {
         let GrantRequest {
             user,
@@ -238,7 +265,7 @@ impl<S> Leave<S> {
         if verbs.has(Verb::Account) || verbs == Verbs::NONE {
             return Err(AccountsError::NotGrantable);
         }
-        let (catalog, grantee) = (&self.parts().catalog, self.registry.grantee(&user).await?);
+        let (catalog, grantee) = (&self.parts().catalog, self.grantee(&user).await?);
         let now = catalog.now().await?;
         let ends_at = lifetime.map(|lifetime| now.saturating_add(dialect::micros(lifetime)));
         let grant = Grant {

@@ -234,7 +234,7 @@ fn groups_of_a_provider_give_rights_until_a_log_in_without_them() {
         map(registry, "engineers", "acme", Role::Write).await;
         map(registry, "engineers", "acme", Role::Read).await;
         map(registry, "leads", "acme", Role::Write).await;
-        let erin = logs_in(registry, ERIN, &["engineers", "others"]).await;
+        let erin = logs_in(registry, ERIN, &["engineers", "others", "no\0ne"]).await;
         assert!(reads(&other, &erin, "acme/app").await.is_ok());
         let denied = reason(pushes(&other, &erin, "acme/app").await);
         assert_eq!(denied, Some(Reason::NotGranted));

@@ -24,6 +24,8 @@ mod figures;
 mod gate;
 #[path = "../it/groups.rs"]
 mod groups;
+#[path = "../it/hidden.rs"]
+mod hidden;
 #[path = "../it/import/mod.rs"]
 mod import;
 #[path = "../it/issuer.rs"]
@@ -32,6 +34,8 @@ mod issuer;
 mod logins;
 #[path = "../it/model/mod.rs"]
 mod model;
+#[path = "../it/namespaces.rs"]
+mod namespaces;
 #[path = "../it/publishers.rs"]
 mod publishers;
 #[path = "../it/quota.rs"]

@@ -32,8 +32,8 @@ pub use providers::{
     ProviderUnmapArgs,
 };
 pub use publishers::{
-    IssuerAddArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs, PublisherAddArgs,
-    PublisherCommand, PublisherListArgs, PublisherRuleArgs,
+    IssuerAddArgs, IssuerArgs, IssuerChangeArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs,
+    PublisherAddArgs, PublisherCommand, PublisherListArgs, PublisherRuleArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.

@@ -157,6 +157,12 @@ pub(crate) const OFFICES: &[Row] = &[
     ),
     row("GET /api/v1/issuers", Installation, none, 200),
     row("POST /api/v1/issuers", Installation, || issuer(ISSUER), 201),
+    row(
+        "PATCH /api/v1/issuers/{id}",
+        Installation,
+        || json!({"audience": null, "jwks": issuer(ISSUER)["jwks"]}),
+        200,
+    ),
     row("DELETE /api/v1/issuers/{id}", Installation, none, 204),
     row(
         "POST /api/v1/owners/{owner}/publishers",
@@ -292,8 +298,8 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
             let made = made.by(&basic("bob")).await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
         }
-        "DELETE /api/v1/issuers/{id}" => {
-            let body = issuer("https://gone.example");
+        "PATCH /api/v1/issuers/{id}" | "DELETE /api/v1/issuers/{id}" => {
+            let body = issuer(&format!("https://{}.example", operation.len()));
             let made = asked(server.post("/api/v1/issuers"), &body).by(&basic("alice"));
             let made = made.await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")

@@ -28,7 +28,7 @@ pub(crate) use grants::make_namespace;
 pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};
 pub use identities::{ForeignUser, LogIn};
-pub use issuers::{NewIssuer, StoredIssuer};
+pub use issuers::{IssuerKeyPlace, IssuerSettings, NewIssuer, StoredIssuer};
 pub use keys::{KeyPurpose, StoredKey};
 pub use logins::{NewLogin, StoredLogin};
 pub use mappings::{Mapped, StoredMapping};

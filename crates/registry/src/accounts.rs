@@ -7,6 +7,7 @@ mod failures;
 mod groups;
 mod groups_command;
 mod issue;
+mod issuers;
 mod key_rotation;
 mod logins;
 mod mappings;
@@ -48,6 +49,7 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use issuers::IssuerChange;
 pub use key_rotation::{KeyReport, KeyState, KeysCommand, KeysReport};
 pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
 pub use mappings::{MappingReport, MappingRequest, ProviderCommand};

@@ -34,12 +34,13 @@ pub use access::{
 pub use accounts::{
     AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys,
     GrantReport, GrantRequest, GroupsCommand, GroupsReport, IdentityRefused, IssuedToken,
-    IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand, KeysReport, LOGIN_TIME,
-    LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport,
-    NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand,
-    PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, RobotReport,
-    RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand,
-    TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace, network,
+    IssuerChange, IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand,
+    KeysReport, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport,
+    NamespaceReport, NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest,
+    ProviderCommand, PublisherReport, PublisherRequest, PublishingCommand, PublishingReport,
+    RobotReport, RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport,
+    TenancyCommand, TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace,
+    network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditKeys,

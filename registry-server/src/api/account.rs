@@ -114,9 +114,9 @@ impl NewToken {
 }
 
 /// What was said, if it is only that there is nothing.
-pub(super) fn said<'de, D: Deserializer<'de>>(
+pub(super) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Option<AddressBlocks>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 

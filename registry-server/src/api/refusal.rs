@@ -182,6 +182,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NoSuchOrganisationOrTeam(_)
         | Error::NoSuchMapping(_)
         | Error::NoSuchIssuer(_)
+        | Error::NoIssuer(_)
         | Error::NoSuchPublisher(_)
         | Error::NoSuchKey(_)
         | Error::NoSuchRepository(_) => Line::new(Status::NOT_FOUND, "NOT_FOUND", error),
@@ -191,6 +192,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::OldReplicaServes(_)
         | Error::NoKey
         | Error::Taken(_)
+        | Error::IssuerTaken(_)
         | Error::NamespaceTaken(_)
         | Error::LastOwner(_)
         | Error::HasRepositories(_)

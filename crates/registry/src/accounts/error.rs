@@ -153,7 +153,15 @@ pub enum AccountsError {
         "a publisher has 1 to 64 scopes, none of them with 'account'; leave them out for all that its robot may in repositories"
     )]
     PublisherScopes,
-    /// There is no such issuer.
+    /// That issuer is trusted already.
+    #[error(
+        "the issuer '{0}' is trusted already: 'granary admin issuer change {0}' changes its keys or its audience"
+    )]
+    IssuerTaken(String),
+    /// There is no issuer of that number or identifier.
+    #[error("there is no issuer {0}")]
+    NoIssuer(String),
+    /// The issuer whose tokens are to be taken is not trusted.
     #[error("the issuer '{0}' is not trusted: an administrator adds it first")]
     NoSuchIssuer(String),
     /// There is no such publisher.

@@ -246,7 +246,7 @@ async fn given_keys_are_replaced_without_touching_publishers() {
     }
     let trail = ["audit", "list", "--action", "issuer.change", "--limit", "1"];
     let trail = admin(&server, &trail).await;
-    let row = &trail["rows"][0];
+    let row = &trail["events"][0];
     assert_eq!(row["target"], issuer.url, "{trail}");
     assert_eq!(row["detail"]["keys"], true, "{trail}");
     admin(&server, &["issuer", "remove", &issuer.url]).await;

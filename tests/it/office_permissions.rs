@@ -15,6 +15,8 @@ use crate::{
 /// Who may pass, and what others see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Office {
+    /// Whoever has good credentials, for himself.
+    Oneself,
     /// Everybody, for himself.
     Own,
     /// Who administers the installation; others are told that they may not.
@@ -23,7 +25,7 @@ enum Office {
     Theirs,
 }
 
-use Office::{Installation, Own, Theirs};
+use Office::{Installation, Oneself, Own, Theirs};
 
 /// An operation, who may, its body, and the status for who may. `{id}` is the number of what [`prepare`] makes for it.
 pub(crate) struct Row {
@@ -48,7 +50,7 @@ fn none() -> Value {
 
 /// Bob owns the organisation `acme`, the namespace `bob` and the repository `bob/app`, and looks after no installation; that alice does.
 pub(crate) const OFFICES: &[Row] = &[
-    row("GET /api/v1/me", Own, none, 200),
+    row("GET /api/v1/me", Oneself, none, 200),
     row(
         "PUT /api/v1/me/password",
         Own,
@@ -351,7 +353,7 @@ impl Row {
     fn who_may(&self) -> &'static str {
         match self.office {
             Installation => "alice",
-            Own | Theirs => "bob",
+            Oneself | Own | Theirs => "bob",
         }
     }
 }
@@ -402,6 +404,11 @@ async fn nobody_holds_an_office_that_is_not_his() {
         }
         for by in &narrow {
             let answer = asks(by).await;
+            if row.office == Oneself {
+                let me = answer.is(200).json();
+                assert_eq!(me["data"]["administrator"], Value::Null, "{me}");
+                continue;
+            }
             assert!(
                 [403, 404].contains(&answer.status),
                 "{} {answer:?}",
@@ -409,13 +416,96 @@ async fn nobody_holds_an_office_that_is_not_his() {
             );
         }
         match row.office {
-            Own => {}
-            Installation => assert_refused(&asks(&basic("carol")).await, 403, "DENIED"),
+            Oneself | Own => {}
+            Installation => {
+                let answer = asks(&basic("carol")).await;
+                assert_refused(&answer, 403, "DENIED");
+                let message = answer.json()["error"]["message"].to_string();
+                assert!(message.contains("only administrators"), "{message}");
+            }
             Theirs => assert_refused(&asks(&basic("carol")).await, 404, "NOT_FOUND"),
         }
         let served = asks(&basic(row.who_may())).await;
         assert_eq!(served.status, row.served, "{} {served:?}", row.operation);
     }
+}
+
+#[tokio::test]
+async fn who_may_know_of_it_is_told_what_it_needs() {
+    let server = with_accounts(settings()).await;
+    push_image(&server, &basic("bob"), "bob/app", "v1", &image(1)).await;
+    let acme = json!({"organisation": "acme", "owner": "bob"});
+    let making = asked(server.post("/api/v1/orgs"), &acme).by(&basic("alice"));
+    making.await.is(201);
+    let core = json!({"team": "core"});
+    let making = asked(server.post("/api/v1/orgs/acme/teams"), &core).by(&basic("bob"));
+    making.await.is(201);
+    let member = json!({"role": "member"});
+    let setting = asked(server.put("/api/v1/orgs/acme/members/carol"), &member);
+    setting.by(&basic("bob")).await.is(204);
+    let read = json!({"to": "carol", "verbs": ["read"], "repositories": "bob/app"});
+    let granting = asked(server.post("/api/v1/grants"), &read).by(&basic("bob"));
+    granting.await.is(201);
+    let visibility = json!({"visibility": "public"});
+    let narrow = api_token(&server, "carol", &["read:**"]).await.bearer();
+    let carol = basic("carol");
+    for (by, request, words) in [
+        (
+            &carol,
+            asked(
+                server.post("/api/v1/orgs/acme/teams"),
+                &json!({"team": "t"}),
+            ),
+            "the role admin in 'acme'",
+        ),
+        (
+            &carol,
+            asked(server.delete("/api/v1/orgs/acme"), &Value::Null),
+            "the role owner in 'acme'",
+        ),
+        (
+            &carol,
+            asked(
+                server.put("/api/v1/orgs/acme/teams/core/members/carol"),
+                &member,
+            ),
+            "the role maintainer in 'acme/core', or admin in 'acme'",
+        ),
+        (
+            &carol,
+            asked(
+                server.request(Method::PATCH, "/api/v1/repositories/bob/app"),
+                &visibility,
+            ),
+            "the verb 'admin' in 'bob/app'",
+        ),
+        (
+            &carol,
+            server.delete("/api/v1/repositories/bob/app"),
+            "the verb 'admin' in 'bob/app'",
+        ),
+        (
+            &carol,
+            asked(server.post("/api/v1/grants"), &read),
+            "the verb 'admin' in 'bob/app'",
+        ),
+        (
+            &narrow,
+            server.get("/api/v1/orgs/acme/members"),
+            "the verb 'account' in the token's scopes",
+        ),
+    ] {
+        let answer = request.by(by).await;
+        assert_refused(&answer, 403, "DENIED");
+        let message = answer.json()["error"]["message"].to_string();
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    let library = json!({"to": "carol", "verbs": ["read"], "repositories": "app"});
+    let answer = asked(server.post("/api/v1/grants"), &library).by(&carol);
+    let answer = answer.await;
+    assert_refused(&answer, 404, "NOT_FOUND");
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(message.contains("no namespace 'library'"), "{message}");
 }
 
 /// A stranger cannot tell what is there and not his from what is not there.
@@ -441,7 +531,8 @@ async fn what_is_hidden_looks_like_what_is_missing() {
         let mut parts: Vec<&str> = message.split('\'').collect();
         if let [_, name, _] = &mut parts[..] {
             let place = name.replacen('/', "/teams/", 1);
-            assert!(path.contains(*name) || path.contains(&place), "{name}");
+            let asked = format!("{path} {body}");
+            assert!(asked.contains(*name) || asked.contains(&place), "{name}");
             *name = "NAME";
         }
         let message = parts.join("'");

@@ -23,7 +23,9 @@ mod watch;
 
 pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
-pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
+pub use credentials::{
+    CredentialBearer, CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken,
+};
 pub(crate) use grants::make_namespace;
 pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};

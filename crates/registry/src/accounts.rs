@@ -62,7 +62,7 @@ pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
 pub use tokens::{RotateRequest, TokenReport, TokenRequest};
-pub use users::{AccountReport, UserChange, UserReport};
+pub use users::{AccountKind, AccountReport, UserChange, UserReport};
 pub use workload::{GivenKeys, IdentityRefused, Issuers, TrustedIssuer};
 
 /// What the operator decided about accounts.

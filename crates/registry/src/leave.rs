@@ -18,6 +18,10 @@ pub trait Sphere: Send + Sync + 'static {
     fn office(of: Self::Of, asker: &Principal) -> Office;
 }
 
+/// Oneself: who one is, by whatever credentials are good.
+#[derive(Debug)]
+pub enum Oneself {}
+
 /// One's own account.
 #[derive(Debug)]
 pub enum OwnAccount {}
@@ -53,6 +57,14 @@ pub enum NamespaceAdmin {}
 /// To administer a repository.
 #[derive(Debug)]
 pub enum RepositoryAdmin {}
+
+impl Sphere for Oneself {
+    type Of = ();
+
+    fn office((): (), _: &Principal) -> Office {
+        Office::Oneself
+    }
+}
 
 impl Sphere for OwnAccount {
     type Of = ();
@@ -163,7 +175,7 @@ impl<S> Leave<S> {
         match &self.authority.office {
             Office::Organisation(name, _) | Office::Team(name) | Office::Namespace(name) => name,
             Office::Repository(name) => name.as_str(),
-            Office::Account | Office::Installation => "",
+            Office::Oneself | Office::Account | Office::Installation => "",
         }
     }
 }
@@ -181,20 +193,8 @@ impl Registry {
         of: S::Of,
     ) -> Result<Leave<S>, AccountsError> {
         let office = S::office(of, &caller.principal);
-        let rights = self.rights_in(caller, &office).await?;
-        let context = Context {
-            now: rights.now,
-            anonymous: self.parts.rules.accounts.anonymous,
-            address: caller.origin.address,
-        };
-        let repository = office.repository();
-        match granary_access::decide(
-            &caller.principal,
-            office.action(),
-            repository,
-            &rights.rights,
-            &context,
-        ) {
+        let (decision, rights) = self.decided_of(caller, &office).await?;
+        match decision {
             Decision::Allow => {
                 self.note_use(caller, rights.now);
                 Ok(self.given(caller, office))
@@ -205,6 +205,28 @@ impl Registry {
                 Err(AccountsError::Denied(reason))
             }
         }
+    }
+
+    /// What is decided of an office, and by which rights. Nobody is told of it.
+    pub(crate) async fn decided_of(
+        &self,
+        caller: &Caller,
+        office: &Office,
+    ) -> Result<(Decision, RightsNow), RegistryError> {
+        let rights = self.rights_in(caller, office).await?;
+        let context = Context {
+            now: rights.now,
+            anonymous: self.parts.rules.accounts.anonymous,
+            address: caller.origin.address,
+        };
+        let decision = granary_access::decide(
+            &caller.principal,
+            office.action(),
+            office.repository(),
+            &rights.rights,
+            &context,
+        );
+        Ok((decision, rights))
     }
 
     /// Leave for a command of the machine's operator, who may do everything.

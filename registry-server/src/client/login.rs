@@ -241,7 +241,9 @@ pub(super) async fn whoami(session: &Session) -> anyhow::Result<()> {
         column("user", "user"),
         column("server", "server"),
         column("administrator", "administrator"),
+        column("kind", "kind"),
         column("may", "scopes").or("all that the user may"),
+        column("until", "expires_at").or("no end"),
     ];
     let account: Value = session.ask(Question::get(&["me"])).await?;
     let mut shown = account.clone();

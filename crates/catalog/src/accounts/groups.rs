@@ -27,6 +27,8 @@ pub enum Refusal {
     NamespaceTaken(String),
     /// There is no such organisation, team, robot or user.
     NoSuch(String),
+    /// That member is none of this group.
+    NoMember(String, String),
     /// The member, robot or team belongs to somebody else.
     Foreign(String),
     /// The organisation would have no owner any more.

@@ -64,6 +64,9 @@ pub enum AccountsError {
     /// There is nobody and nothing of that name.
     #[error("there is no organisation, team, robot or user '{0}'")]
     NoSuch(String),
+    /// That member is none of this organisation or team.
+    #[error("'{0}' does not belong to '{1}'")]
+    NoMember(String, String),
     /// It belongs to somebody else.
     #[error(
         "'{0}' belongs to somebody else: teams and robots have rights, and robots are members, with their own organisation or user only"

@@ -256,14 +256,14 @@ pub struct NamespaceChangeArgs {
     pub quota_artifacts: Option<u64>,
 }
 
-fn limit_of_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn limit_of_bytes(text: &str) -> Result<u64, String> {
     match text {
         "none" => Ok(0),
         size => parse_size(size).map_err(|error| error.to_string()),
     }
 }
 
-fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
+pub(super) fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
     match text {
         "none" => Ok(0),
         number => number.parse(),

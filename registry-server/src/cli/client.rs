@@ -6,7 +6,11 @@ use clap::{Args, Subcommand};
 use granary_access::Scope;
 use granary_registry::{LastRow, Month};
 
-use super::{AddressesArgs, CreateByArg, VisibilityArg};
+use super::{
+    AddressesArgs, CreateByArg, VisibilityArg,
+    admin::{limit_of_bytes, limit_of_manifests},
+};
+use crate::moving::UsageError;
 
 mod robots;
 mod users;
@@ -29,7 +33,7 @@ pub enum ClientCommand {
     /// One's own API tokens, for CI and other machines.
     #[command(hide = true)]
     Token(At<TokenCommand>),
-    /// Change one's own password.
+    /// Change one's own password. API tokens stay good, those of 'granary login' too.
     #[command(hide = true)]
     Password(OwnPasswordArgs),
     /// Users, for who administers the installation.
@@ -300,6 +304,18 @@ pub enum RoleArg {
 }
 
 impl RoleArg {
+    /// Whether somebody can be that in `ORGANISATION` or `ORGANISATION/TEAM`.
+    pub fn check_of(self, group: &str) -> Result<(), UsageError> {
+        let problem = match (self, group.contains('/')) {
+            (Self::Maintainer, false) => "only a team has maintainers: write ORGANISATION/TEAM",
+            (Self::Read | Self::Write | Self::Admin | Self::Owner, true) => {
+                "in a team somebody is member or maintainer"
+            }
+            _ => return Ok(()),
+        };
+        Err(UsageError(problem.to_owned()))
+    }
+
     /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -387,6 +403,15 @@ pub struct NamespaceArgs {
     /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
     #[arg(long, value_name = "PATTERNS")]
     pub immutable_tags: Option<String>,
+    /// The licence of repositories that say nothing else, such as Apache-2.0; an empty text for none.
+    #[arg(long, value_name = "SPDX")]
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs in it, such as 10GiB; none for no limit. For who administers the installation.
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_bytes)]
+    pub quota_bytes: Option<u64>,
+    /// Most manifests in it; none for no limit. For who administers the installation.
+    #[arg(long, value_name = "NUMBER", value_parser = limit_of_manifests)]
+    pub quota_artifacts: Option<u64>,
     /// Which server, and how to answer.
     #[command(flatten)]
     pub server: ServerArgs,

@@ -6,7 +6,10 @@ use super::{
     Machine, said,
     stub::{Stub, json_answer},
 };
-use crate::{accounts::password, harness::Ran};
+use crate::{
+    accounts::{password, settings, with_accounts},
+    harness::Ran,
+};
 
 async fn log_in(machine: &Machine, server: &str) -> Ran {
     let arguments = ["login", server, "--username", "bob", "--password-stdin"];
@@ -31,6 +34,38 @@ async fn a_server_that_is_away_is_named_with_a_remedy() {
         assert_eq!(ran.stdout, "");
     }
     assert!(!machine.file().exists());
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_named_as_it_is_to_be_written() {
+    let server = with_accounts(settings()).await;
+    let plain = server.url("");
+    let ran = log_in(&Machine::new(), &plain.replacen("http", "https", 1)).await;
+    let ran = ran.exits(1);
+    said(&ran, &format!("answers without TLS: write {plain}"));
+    // Of a name without a port it is said which was tried; certificates are none of it.
+    let machine = Machine::new();
+    let ran = log_in(&machine, "nowhere.localhost").await.exits(1);
+    said(&ran, "80 was tried, as no other is written");
+    assert!(!ran.stderr.contains("certificate"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn what_a_group_has_not_is_not_asked_for() {
+    let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+    for (line, words) in [
+        (
+            "member set acme bob maintainer",
+            "only a team has maintainers: write ORGANISATION/TEAM",
+        ),
+        (
+            "member set acme/dev bob write",
+            "in a team somebody is member or maintainer",
+        ),
+    ] {
+        let words_of_line: Vec<&str> = line.split(' ').collect();
+        said(&machine.run(&words_of_line).await.exits(2), words);
+    }
 }
 
 #[tokio::test]
@@ -176,6 +211,11 @@ async fn commands_ask_for_what_they_say() {
             "member remove acme/dev bob",
             "DELETE /api/v1/orgs/acme/teams/dev/members/bob",
             json!(null),
+        ),
+        (
+            "namespace acme --quota-bytes 1KiB --quota-artifacts none --default-license MIT",
+            "PATCH /api/v1/namespaces/acme",
+            json!({"quota_bytes": 1024, "quota_artifacts": 0, "default_license": "MIT"}),
         ),
         (
             "robot create acme+ci",

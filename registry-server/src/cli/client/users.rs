@@ -23,7 +23,7 @@ pub enum UserCommand {
     },
     /// List the users.
     List,
-    /// Give a user another password. Whatever was logged in by the former one has to log in again.
+    /// Give a user another password. Whatever was logged in by the former one has to log in again; API tokens stay good.
     Password {
         /// The user's name.
         #[arg(value_name = "NAME")]

@@ -317,6 +317,16 @@ pub struct MigrateArgs {
     pub json: bool,
 }
 
+/// How long something is good.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| {
+        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => format!("write a number with its unit, such as {text}d or {text}h"),
+            false => format!("{error}; write a number with its unit, such as 90d"),
+        }
+    })
+}
+
 fn rate(text: &str) -> Result<u64, String> {
     match config::parse_size(text) {
         Ok(0) => Err("a rate of 0 would never end".to_owned()),

@@ -210,6 +210,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::HasRepositories(_)
         | Error::Full(_)
         | Error::IgnoresAddresses(_)
+        | Error::HasSuccessor { .. }
         | Error::LastAdministrator(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))
@@ -297,6 +298,9 @@ fn of_registry(error: &RegistryError) -> Line {
         RegistryError::Denied(denial) => of_denial(denial.reason),
         RegistryError::DeleteDisabled | RegistryError::OlderReplica(_) => {
             Line::new(Status::CONFLICT, "CONFLICT", error)
+        }
+        RegistryError::IssuerUnreachable => {
+            Line::new(Status::SERVICE_UNAVAILABLE, "UNAVAILABLE", error).later(1)
         }
         error if error.is_transient() => {
             tracing::warn!(%error, "a request could not be served now");

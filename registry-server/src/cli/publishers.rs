@@ -156,7 +156,7 @@ pub struct PublisherRuleArgs {
     #[arg(long)]
     pub once: bool,
     /// How long it waits for its first use, such as 7d; without an end if it is not said.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     pub expires: Option<Duration>,
 }
 

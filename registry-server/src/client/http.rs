@@ -285,8 +285,9 @@ fn refused(status: StatusCode, headers: &HeaderMap, envelope: &Value) -> Option<
     let (code, message) = (error["code"].as_str()?, error["message"].as_str()?);
     let wait = headers.get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let mut more = match wait.and_then(|wait| wait.parse::<u64>().ok()) {
-        Some(seconds) => format!("; try again in {seconds} s"),
-        None => String::new(),
+        // Most say it themselves.
+        Some(seconds) if !message.contains("try again") => format!("; try again in {seconds} s"),
+        _ => String::new(),
     };
     if let (true, Some(id)) = (status.is_server_error(), envelope["request_id"].as_str()) {
         more.push_str(&format!("; its request_id is {}", told(id)));

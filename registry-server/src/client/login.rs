@@ -97,7 +97,7 @@ async fn is_granary(http: &Http) -> anyhow::Result<()> {
 
 /// A token that somebody made elsewhere.
 async fn brought(http: &Http) -> anyhow::Result<Credential> {
-    let token = line()?;
+    let token = Secret::from(line()?.expose().trim().to_owned());
     if token.expose().is_empty() {
         return Err(UsageError("there is no token on standard input".to_owned()).into());
     }

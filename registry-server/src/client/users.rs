@@ -10,6 +10,7 @@ use crate::{
         AddressesArgs,
         client::{OwnPasswordArgs, UserCommand},
     },
+    moving::UsageError,
 };
 
 const USER: &[Column] = &[
@@ -104,7 +105,14 @@ pub(super) async fn admit_from(
 /// `granary password`
 pub(super) async fn own_password(session: &Session, args: &OwnPasswordArgs) -> anyhow::Result<()> {
     let (current, new) = match args.password_stdin {
-        true => (line()?, line()?),
+        true => {
+            let (current, new) = (line()?, line()?);
+            if new.expose().is_empty() {
+                let problem = "the second line of standard input, the new password, is missing";
+                return Err(UsageError(problem.to_owned()).into());
+            }
+            (current, new)
+        }
         false => {
             crate::accounts::need_terminal(
                 "the password that counts now and the new one, a line each",

@@ -62,9 +62,22 @@ async fn what_a_group_has_not_is_not_asked_for() {
             "member set acme/dev bob write",
             "in a team somebody is member or maintainer",
         ),
+        (
+            "token create ci --expires 90",
+            "write a number with its unit, such as 90d",
+        ),
+        (
+            "token rotate 7 --overlap 1",
+            "write a number with its unit, such as 1d",
+        ),
+        (
+            "password --password-stdin",
+            "the second line of standard input, the new password, is missing",
+        ),
     ] {
         let words_of_line: Vec<&str> = line.split(' ').collect();
-        said(&machine.run(&words_of_line).await.exits(2), words);
+        let ran = machine.run_with_input(&words_of_line, "one line\n").await;
+        said(&ran.exits(2), words);
     }
 }
 
@@ -124,6 +137,27 @@ async fn a_server_does_nothing_to_the_terminal() {
 }
 
 #[tokio::test]
+async fn when_to_try_again_is_said_once() {
+    for message in ["too many: try again in 7 s", "too many"] {
+        let failed = json!({"ok": false, "error": {"code": "X", "message": message}}).to_string();
+        let length = failed.len();
+        let answer = format!(
+            "HTTP/1.1 429 X\r\nContent-Type: application/json\r\nRetry-After: 7\r\nContent-Length: {length}\r\n\r\n{failed}"
+        );
+        let stub = Stub::start(move |_| answer.clone());
+        let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+        let ran = machine.run(&["whoami", "--server", &stub.url()]).await;
+        let ran = ran.exits(1);
+        assert_eq!(
+            ran.stderr.matches("try again in 7 s").count(),
+            1,
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[tokio::test]
 async fn pages_that_never_end_are_read_once() {
     let page = json!({"ok": true, "data": [{"id": 1}], "next": "1"}).to_string();
     let stub = Stub::start(move |_| json_answer(200, &page));
@@ -147,14 +181,13 @@ async fn a_list_ends_where_its_limit_says() {
     let stub = Stub::start(move |_| json_answer(200, &page));
     let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
     let url = stub.url();
-    let arguments =
-        "audit list --limit 1 --actor bob --target bob/app --action a&b --json --server";
+    let arguments = "audit list --limit 1 --actor bob --target bob/app --action a&b --denied --since 2026-11-22 --json --server";
     let arguments: Vec<&str> = arguments.split(' ').chain([url.as_str()]).collect();
     let rows = machine.run(&arguments).await.exits(0).json();
     assert_eq!(rows, json!([{"seq": 9}]));
     assert_eq!(
         stub.asked()[0].line,
-        "GET /api/v1/audit?limit=1&actor=bob&target=bob%2Fapp&action=a%26b"
+        "GET /api/v1/audit?limit=1&actor=bob&target=bob%2Fapp&action=a%26b&denied=true&since=2026-11-22T00%3A00%3A00Z"
     );
     assert_eq!(stub.asked().len(), 1);
 }
@@ -169,13 +202,13 @@ async fn commands_ask_for_what_they_say() {
             json!({"organisation": "acme", "owner": "bob"}),
         ),
         (
-            "org create acme",
+            "org add acme",
             "POST /api/v1/orgs",
             json!({"organisation": "acme"}),
         ),
         ("org list", "GET /api/v1/orgs", json!(null)),
         ("org show acme", "GET /api/v1/orgs/acme", json!(null)),
-        ("org remove acme", "DELETE /api/v1/orgs/acme", json!(null)),
+        ("org delete acme", "DELETE /api/v1/orgs/acme", json!(null)),
         (
             "team create acme/dev",
             "POST /api/v1/orgs/acme/teams",
@@ -250,7 +283,7 @@ async fn commands_ask_for_what_they_say() {
     let data = json!({"id": 8, "token": "grn_t_new", "role": "owner", "entries": []});
     for (command, line, body) in cases {
         let stub = Stub::granary(&data);
-        let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+        let machine = Machine::new().env("GRANARY_TOKEN", " grn_t_some\n");
         let url = stub.url();
         let arguments: Vec<&str> = command.split(' ').chain(["--server", &url]).collect();
         machine.run(&arguments).await.exits(0);

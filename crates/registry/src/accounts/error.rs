@@ -145,6 +145,16 @@ pub enum AccountsError {
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),
+    /// The token was rotated before.
+    #[error(
+        "this token has a successor already, the token {successor}, and {end}: rotate that one"
+    )]
+    HasSuccessor {
+        /// Its successor.
+        successor: i64,
+        /// When it ends.
+        end: String,
+    },
     /// No issuer can be like that.
     #[error("this cannot be an issuer of identity tokens: {0}")]
     InvalidIssuer(String),

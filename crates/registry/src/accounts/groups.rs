@@ -190,6 +190,10 @@ impl From<Refusal> for AccountsError {
             Refusal::Full(most) => Self::Full(most),
             Refusal::OldReplica(version) => Self::IgnoresAddresses(version),
             Refusal::NoNamespace => Self::NoNamespace,
+            Refusal::HasSuccessor { successor, ends_at } => Self::HasSuccessor {
+                successor: successor.0,
+                end: super::time::end(ends_at),
+            },
         }
     }
 }

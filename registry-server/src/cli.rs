@@ -32,8 +32,8 @@ pub use providers::{
     ProviderUnmapArgs,
 };
 pub use publishers::{
-    IssuerAddArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs, PublisherAddArgs,
-    PublisherCommand, PublisherListArgs, PublisherRuleArgs,
+    IssuerAddArgs, IssuerArgs, IssuerChangeArgs, IssuerCommand, KeyArgs, KeysCommand, NumberArgs,
+    PublisherAddArgs, PublisherCommand, PublisherListArgs, PublisherRuleArgs,
 };
 
 /// An OCI registry: one binary for container images and every other kind of artifact.
@@ -315,6 +315,16 @@ pub struct MigrateArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// How long something is good.
+pub(crate) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| {
+        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => format!("write a number with its unit, such as {text}d or {text}h"),
+            false => format!("{error}; write a number with its unit, such as 90d"),
+        }
+    })
 }
 
 fn rate(text: &str) -> Result<u64, String> {

@@ -1,17 +1,17 @@
 //! `granary admin` commands about issuers of identity tokens, publishers, and the keys that sign tokens here.
 
-use std::io::Read as _;
+use std::{io::Read as _, path::Path};
 
 use anyhow::Context;
 use granary_access::RobotHandle;
 use granary_registry::{
-    AccountsCommand, IssuerRequest, KeysCommand, PublisherRequest, PublishingCommand,
+    AccountsCommand, IssuerChange, IssuerRequest, KeysCommand, PublisherRequest, PublishingCommand,
 };
 use serde_json::Value;
 
 use crate::{
     accounts::{done, rows, scope, seconds, text},
-    cli::{self, IssuerCommand, NumberArgs, OutputArgs, PublisherAddArgs, PublisherCommand},
+    cli::{self, IssuerCommand, OutputArgs, PublisherAddArgs, PublisherCommand},
     groups::page,
     maintenance::moment,
     moving::UsageError,
@@ -33,32 +33,26 @@ fn ask(
 pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
     match command {
         IssuerCommand::Add(args) => {
-            let jwks = args.keys.as_deref().map(|path| {
-                let mut keys = String::new();
-                let file = std::fs::File::open(path);
-                let read = file.and_then(|file| file.take(KEYS).read_to_string(&mut keys));
-                read.with_context(|| format!("{} cannot be read", path.display()))?;
-                anyhow::Ok(keys)
-            });
             let request = IssuerRequest {
                 issuer: args.issuer.clone(),
                 preset: args.preset.clone(),
                 audience: args.audience.clone(),
                 keys_url: args.keys_url.clone(),
-                jwks: jwks.transpose()?,
+                jwks: keys_in(args.keys.as_deref())?,
             };
             let command = PublishingCommand::AddIssuer(request);
-            ask(&args.output, command, |report| {
-                let problem = match report["problem"].as_str() {
-                    Some(problem) => format!("but its keys cannot be used yet: {problem}\n"),
-                    None => String::new(),
-                };
-                format!(
-                    "tokens of {} for {} are taken\n{problem}",
-                    text(report, "issuer"),
-                    text(report, "audience")
-                )
-            })
+            ask(&args.output, command, taken)
+        }
+        IssuerCommand::Change(args) => {
+            let change = IssuerChange {
+                audience: args.audience.clone(),
+                has_other_keys: args.discovery || args.keys_url.is_some() || args.keys.is_some(),
+                keys_url: args.keys_url.clone(),
+                jwks: keys_in(args.keys.as_deref())?,
+            };
+            let issuer = args.issuer.clone();
+            let command = PublishingCommand::ChangeIssuer { issuer, change };
+            ask(&args.output, command, taken)
         }
         IssuerCommand::List(args) => ask(args, PublishingCommand::Issuers, |report| {
             rows(report, "issuers", |issuer| {
@@ -76,16 +70,41 @@ pub fn issuer(command: &IssuerCommand) -> anyhow::Result<()> {
                 )
             })
         }),
-        IssuerCommand::Remove(args) => remove(
-            args,
-            PublishingCommand::RemoveIssuer { id: args.id },
-            "issuer",
-        ),
+        IssuerCommand::Remove(args) => {
+            let issuer = args.issuer.clone();
+            let command = PublishingCommand::RemoveIssuer { issuer };
+            remove(&args.output, command, "issuer")
+        }
     }
 }
 
-fn remove(args: &NumberArgs, command: PublishingCommand, what: &str) -> anyhow::Result<()> {
-    ask(&args.output, command, |report| {
+/// What is said of an issuer that was added or changed.
+fn taken(report: &Value) -> String {
+    let problem = match report["problem"].as_str() {
+        Some(problem) => format!("but its keys cannot be used yet: {problem}\n"),
+        None => String::new(),
+    };
+    format!(
+        "tokens of {} for {} are taken\n{problem}",
+        text(report, "issuer"),
+        text(report, "audience")
+    )
+}
+
+/// The keys in a file.
+fn keys_in(path: Option<&Path>) -> anyhow::Result<Option<String>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let mut keys = String::new();
+    let file = std::fs::File::open(path);
+    let read = file.and_then(|file| file.take(KEYS).read_to_string(&mut keys));
+    read.with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(Some(keys))
+}
+
+fn remove(output: &OutputArgs, command: PublishingCommand, what: &str) -> anyhow::Result<()> {
+    ask(output, command, |report| {
         format!("{what} {} is removed\n", report["id"])
     })
 }
@@ -108,7 +127,7 @@ pub fn publisher(command: &PublisherCommand) -> anyhow::Result<()> {
         }
         PublisherCommand::Remove(args) => {
             let command = PublishingCommand::RemovePublisher { id: args.id };
-            remove(args, command, "publisher")
+            remove(&args.output, command, "publisher")
         }
     }
 }

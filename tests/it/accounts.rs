@@ -8,6 +8,7 @@ mod commands;
 mod endings;
 mod forgery;
 mod groups;
+mod needs;
 mod operating;
 mod others;
 mod publishing;

@@ -15,6 +15,8 @@ use crate::{
 /// Who may pass, and what others see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Office {
+    /// Whoever has good credentials, for himself.
+    Oneself,
     /// Everybody, for himself.
     Own,
     /// Who administers the installation; others are told that they may not.
@@ -23,7 +25,7 @@ enum Office {
     Theirs,
 }
 
-use Office::{Installation, Own, Theirs};
+use Office::{Installation, Oneself, Own, Theirs};
 
 /// An operation, who may, its body, and the status for who may. `{id}` is the number of what [`prepare`] makes for it.
 pub(crate) struct Row {
@@ -48,7 +50,7 @@ fn none() -> Value {
 
 /// Bob owns the organisation `acme`, the namespace `bob` and the repository `bob/app`, and looks after no installation; that alice does.
 pub(crate) const OFFICES: &[Row] = &[
-    row("GET /api/v1/me", Own, none, 200),
+    row("GET /api/v1/me", Oneself, none, 200),
     row(
         "PUT /api/v1/me/password",
         Own,
@@ -157,6 +159,12 @@ pub(crate) const OFFICES: &[Row] = &[
     ),
     row("GET /api/v1/issuers", Installation, none, 200),
     row("POST /api/v1/issuers", Installation, || issuer(ISSUER), 201),
+    row(
+        "PATCH /api/v1/issuers/{id}",
+        Installation,
+        || json!({"audience": null, "jwks": issuer(ISSUER)["jwks"]}),
+        200,
+    ),
     row("DELETE /api/v1/issuers/{id}", Installation, none, 204),
     row(
         "POST /api/v1/owners/{owner}/publishers",
@@ -292,8 +300,8 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
             let made = made.by(&basic("bob")).await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
         }
-        "DELETE /api/v1/issuers/{id}" => {
-            let body = issuer("https://gone.example");
+        "PATCH /api/v1/issuers/{id}" | "DELETE /api/v1/issuers/{id}" => {
+            let body = issuer(&format!("https://{}.example", operation.len()));
             let made = asked(server.post("/api/v1/issuers"), &body).by(&basic("alice"));
             let made = made.await.is(201).json();
             made["data"]["id"].as_i64().expect("a number")
@@ -315,7 +323,7 @@ async fn prepare(server: &TestServer, operation: &str) -> i64 {
     }
 }
 
-fn asked(request: Request, body: &Value) -> Request {
+pub(crate) fn asked(request: Request, body: &Value) -> Request {
     match body {
         Value::Null => request,
         body => request
@@ -345,14 +353,14 @@ impl Row {
     fn who_may(&self) -> &'static str {
         match self.office {
             Installation => "alice",
-            Own | Theirs => "bob",
+            Oneself | Own | Theirs => "bob",
         }
     }
 }
 
 /// What the envelope says went wrong.
 #[track_caller]
-fn assert_refused(answer: &Answer, status: u16, code: &str) {
+pub(crate) fn assert_refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     let body = answer.json();
     assert_eq!(
@@ -396,6 +404,11 @@ async fn nobody_holds_an_office_that_is_not_his() {
         }
         for by in &narrow {
             let answer = asks(by).await;
+            if row.office == Oneself {
+                let me = answer.is(200).json();
+                assert_eq!(me["data"]["administrator"], Value::Null, "{me}");
+                continue;
+            }
             assert!(
                 [403, 404].contains(&answer.status),
                 "{} {answer:?}",
@@ -403,8 +416,13 @@ async fn nobody_holds_an_office_that_is_not_his() {
             );
         }
         match row.office {
-            Own => {}
-            Installation => assert_refused(&asks(&basic("carol")).await, 403, "DENIED"),
+            Oneself | Own => {}
+            Installation => {
+                let answer = asks(&basic("carol")).await;
+                assert_refused(&answer, 403, "DENIED");
+                let message = answer.json()["error"]["message"].to_string();
+                assert!(message.contains("only administrators"), "{message}");
+            }
             Theirs => assert_refused(&asks(&basic("carol")).await, 404, "NOT_FOUND"),
         }
         let served = asks(&basic(row.who_may())).await;
@@ -435,7 +453,8 @@ async fn what_is_hidden_looks_like_what_is_missing() {
         let mut parts: Vec<&str> = message.split('\'').collect();
         if let [_, name, _] = &mut parts[..] {
             let place = name.replacen('/', "/teams/", 1);
-            assert!(path.contains(*name) || path.contains(&place), "{name}");
+            let asked = format!("{path} {body}");
+            assert!(asked.contains(*name) || asked.contains(&place), "{name}");
             *name = "NAME";
         }
         let message = parts.join("'");

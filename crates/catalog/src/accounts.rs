@@ -23,12 +23,14 @@ mod watch;
 
 pub use confirm::Asker;
 pub(crate) use confirm::Confirmed;
-pub use credentials::{CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken};
+pub use credentials::{
+    CredentialBearer, CredentialKind, KnownPassword, KnownToken, NewToken, StoredToken,
+};
 pub(crate) use grants::make_namespace;
 pub use grants::{NamespaceChange, NamespaceUsage, StoredGrant, StoredNamespace};
 pub use groups::{Founded, Outcome, Refusal, StoredOrganisation, StoredTeam};
 pub use identities::{ForeignUser, LogIn};
-pub use issuers::{NewIssuer, StoredIssuer};
+pub use issuers::{IssuerKeyPlace, IssuerSettings, NewIssuer, StoredIssuer};
 pub use keys::{KeyPurpose, StoredKey};
 pub use logins::{NewLogin, StoredLogin};
 pub use mappings::{Mapped, StoredMapping};

@@ -36,12 +36,13 @@ mod uploads;
 mod writer;
 
 pub use accounts::{
-    Asker, Authority, CredentialKind, Decided, Departed, Departure, FirstAccount, ForeignUser,
-    Founded, IdentityTaken, IdentityUse, KeyPurpose, KnownPassword, KnownSession, KnownToken,
-    LogIn, Mapped, NamespaceChange, NamespaceUsage, NewIssuer, NewLogin, NewPublisher, NewSession,
-    NewToken, NewUser, Office, Outcome, PrincipalKind, Refusal, RightsNow, Rotation, StoredGrant,
-    StoredIssuer, StoredKey, StoredLogin, StoredMapping, StoredMember, StoredNamespace,
-    StoredOrganisation, StoredPublisher, StoredRobot, StoredTeam, StoredToken, StoredUser, Use,
+    Asker, Authority, CredentialBearer, CredentialKind, Decided, Departed, Departure, FirstAccount,
+    ForeignUser, Founded, IdentityTaken, IdentityUse, IssuerKeyPlace, IssuerSettings, KeyPurpose,
+    KnownPassword, KnownSession, KnownToken, LogIn, Mapped, NamespaceChange, NamespaceUsage,
+    NewIssuer, NewLogin, NewPublisher, NewSession, NewToken, NewUser, Office, Outcome,
+    PrincipalKind, Refusal, RightsNow, Rotation, StoredGrant, StoredIssuer, StoredKey, StoredLogin,
+    StoredMapping, StoredMember, StoredNamespace, StoredOrganisation, StoredPublisher, StoredRobot,
+    StoredTeam, StoredToken, StoredUser, Use,
 };
 pub use adopt::FOREIGN;
 pub use audit::{

@@ -8,6 +8,7 @@ mod few;
 mod groups;
 mod groups_command;
 mod issue;
+mod issuers;
 mod key_rotation;
 mod logins;
 mod mappings;
@@ -49,6 +50,7 @@ pub use groups::{
 };
 pub use groups_command::{GroupsCommand, GroupsReport};
 pub use issue::IssuedToken;
+pub use issuers::IssuerChange;
 pub use key_rotation::{KeyReport, KeyState, KeysCommand, KeysReport};
 pub use logins::{LOGIN_TIME, LoginError, LoginUnderWay, Newcomer, Session};
 pub use mappings::{MappingReport, MappingRequest, ProviderCommand};
@@ -61,7 +63,7 @@ pub use tenancy::{
     GrantReport, GrantRequest, NamespaceReport, NamespaceSettings, TenancyCommand, is_namespace,
 };
 pub use tokens::{RotateRequest, TokenReport, TokenRequest};
-pub use users::{AccountReport, UserChange, UserReport};
+pub use users::{AccountKind, AccountReport, UserChange, UserReport};
 pub use workload::{GivenKeys, IdentityRefused, Issuers, TrustedIssuer};
 
 /// What the operator decided about accounts.

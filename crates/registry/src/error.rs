@@ -109,7 +109,9 @@ pub enum RegistryError {
     #[error("a token for all of this would be too long: ask for fewer repositories at once")]
     TokenTooLong,
     /// The keys of an issuer of identity tokens cannot be had.
-    #[error("the keys of this token's issuer cannot be had now: try again in a moment")]
+    #[error(
+        "the keys of this token's issuer cannot be had now: try again in a moment; if it stays so, the registry's log says why"
+    )]
     IssuerUnreachable,
     /// The request's body did not arrive whole.
     #[error(transparent)]

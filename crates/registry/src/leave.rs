@@ -18,6 +18,10 @@ pub trait Sphere: Send + Sync + 'static {
     fn office(of: Self::Of, asker: &Principal) -> Office;
 }
 
+/// Oneself: who one is, by whatever credentials are good.
+#[derive(Debug)]
+pub enum Oneself {}
+
 /// One's own account.
 #[derive(Debug)]
 pub enum OwnAccount {}
@@ -53,6 +57,14 @@ pub enum NamespaceAdmin {}
 /// To administer a repository.
 #[derive(Debug)]
 pub enum RepositoryAdmin {}
+
+impl Sphere for Oneself {
+    type Of = ();
+
+    fn office((): (), _: &Principal) -> Office {
+        Office::Oneself
+    }
+}
 
 impl Sphere for OwnAccount {
     type Of = ();
@@ -163,7 +175,7 @@ impl<S> Leave<S> {
         match &self.authority.office {
             Office::Organisation(name, _) | Office::Team(name) | Office::Namespace(name) => name,
             Office::Repository(name) => name.as_str(),
-            Office::Account | Office::Installation => "",
+            Office::Oneself | Office::Account | Office::Installation => "",
         }
     }
 }
@@ -181,12 +193,13 @@ impl Registry {
         of: S::Of,
     ) -> Result<Leave<S>, AccountsError> {
         let office = S::office(of, &caller.principal);
-        match self.decide_on(caller, &office).await? {
-            (Decision::Allow, now) => {
-                self.note_use(caller, now);
+        let (decision, rights) = self.decided_of(caller, &office).await?;
+        match decision {
+            Decision::Allow => {
+                self.note_use(caller, rights.now);
                 Ok(self.given(caller, office))
             }
-            (Decision::Deny(reason), _) => {
+            Decision::Deny(reason) => {
                 let named = match &office {
                     Office::Account => caller.principal.name().to_owned(),
                     _ => Leave::<S>::of(&self.given(caller, office)).to_owned(),
@@ -204,15 +217,16 @@ impl Registry {
         organisation: &str,
     ) -> Result<bool, RegistryError> {
         let office = OrganisationMember::office(organisation.to_owned(), &caller.principal);
-        Ok(self.decide_on(caller, &office).await?.0.allows())
+        let (decision, _) = self.decided_of(caller, &office).await?;
+        Ok(decision.allows())
     }
 
-    /// The decision, and when it was made.
-    async fn decide_on(
+    /// What is decided of an office, and by which rights. Nobody is told of it.
+    pub(crate) async fn decided_of(
         &self,
         caller: &Caller,
         office: &Office,
-    ) -> Result<(Decision, i64), RegistryError> {
+    ) -> Result<(Decision, RightsNow), RegistryError> {
         let rights = self.rights_in(caller, office).await?;
         let context = Context {
             now: rights.now,
@@ -226,7 +240,7 @@ impl Registry {
             &rights.rights,
             &context,
         );
-        Ok((decision, rights.now))
+        Ok((decision, rights))
     }
 
     /// Leave for a command of the machine's operator, who may do everything.

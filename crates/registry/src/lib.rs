@@ -32,14 +32,15 @@ pub use access::{
     Reading, Reason, Right,
 };
 pub use accounts::{
-    AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport, GivenKeys,
-    GrantReport, GrantRequest, GroupsCommand, GroupsReport, IdentityRefused, IssuedToken,
-    IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState, KeysCommand, KeysReport, LOGIN_TIME,
-    LoginError, LoginUnderWay, MappingReport, MappingRequest, MemberReport, NamespaceReport,
-    NamespaceSettings, Newcomer, OrganisationReport, Page, PageRequest, ProviderCommand,
-    PublisherReport, PublisherRequest, PublishingCommand, PublishingReport, RobotReport,
-    RotateRequest, Session, Shown, SignInError, TeamMemberReport, TeamReport, TenancyCommand,
-    TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport, is_namespace, network,
+    AccountKind, AccountReport, AccountRules, AccountsCommand, AccountsError, AccountsReport,
+    GivenKeys, GrantReport, GrantRequest, GroupsCommand, GroupsReport, IdentityRefused,
+    IssuedToken, IssuerChange, IssuerReport, IssuerRequest, Issuers, KeyReport, KeyState,
+    KeysCommand, KeysReport, LOGIN_TIME, LoginError, LoginUnderWay, MappingReport, MappingRequest,
+    MemberReport, NamespaceReport, NamespaceSettings, Newcomer, OrganisationReport, Page,
+    PageRequest, ProviderCommand, PublisherReport, PublisherRequest, PublishingCommand,
+    PublishingReport, RobotReport, RotateRequest, Session, Shown, SignInError, TeamMemberReport,
+    TeamReport, TenancyCommand, TokenReport, TokenRequest, TrustedIssuer, UserChange, UserReport,
+    is_namespace, network,
 };
 pub use audit::{
     AuditCheck, AuditCommand, AuditCursor, AuditEvent, AuditFault, AuditFinding, AuditKeys,
@@ -61,8 +62,8 @@ pub use import::{
     ImportedBlobs, ImportedManifests, ImportedTags, OwnershipReport, SourceKind, recognise,
 };
 pub use leave::{
-    Installation, Leave, NamespaceAdmin, OrganisationAdmin, OrganisationMember, OrganisationOwner,
-    OwnAccount, RepositoryAdmin, RobotOwner, Sphere, TeamMaintainer,
+    Installation, Leave, NamespaceAdmin, Oneself, OrganisationAdmin, OrganisationMember,
+    OrganisationOwner, OwnAccount, RepositoryAdmin, RobotOwner, Sphere, TeamMaintainer,
 };
 pub use left_out::{Finding, Findings, Kind};
 pub use maintenance::{Maintenance, MaintenanceError, MaintenanceReport, Progress};

@@ -5,7 +5,9 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use granary_access::{AddressBlocks, Scope, Scopes};
 use granary_identity::Secret;
-use granary_registry::{AccountReport, OwnAccount, RotateRequest, TokenReport, TokenRequest};
+use granary_registry::{
+    AccountReport, Oneself, OwnAccount, RotateRequest, TokenReport, TokenRequest,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -114,9 +116,9 @@ impl NewToken {
 }
 
 /// What was said, if it is only that there is nothing.
-pub(super) fn said<'de, D: Deserializer<'de>>(
+pub(super) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
-) -> Result<Option<Option<AddressBlocks>>, D::Error> {
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -152,7 +154,7 @@ pub(super) fn configure(scope: &mut web::ServiceConfig) {
     resource(scope, "/api/v1/tokens/{id}/rotate", [post(rotate_token)]);
 }
 
-/// Says who is logged in.
+/// Says who is logged in, to whoever has good credentials, whatever their scopes.
 #[utoipa::path(
     get,
     path = "/api/v1/me",
@@ -160,7 +162,7 @@ pub(super) fn configure(scope: &mut web::ServiceConfig) {
     responses((status = 200, description = "who is logged in", body = Done<AccountReport>), Refusals)
 )]
 pub(crate) async fn get_me(
-    Permitted(leave): Permitted<OwnAccount>,
+    Permitted(leave): Permitted<Oneself>,
 ) -> Result<HttpResponse, ApiRefusal> {
     Ok(ok(leave.account().await?))
 }

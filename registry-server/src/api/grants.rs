@@ -2,7 +2,9 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use granary_access::{RepositoryPattern, TagPatterns, Verbs};
-use granary_registry::{GrantReport, GrantRequest};
+use granary_registry::{
+    AccountsError, GrantReport, GrantRequest, NamespaceAdmin, Reason, RepositoryAdmin,
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -10,7 +12,7 @@ use super::{
     ApiRefusal, Signed, SignedJson,
     account::lifetime,
     created, delete, no_content,
-    permitted::number,
+    permitted::{number, refused},
     post, resource,
     schema::{BodyRefusals, Done, Refusals},
 };
@@ -61,7 +63,16 @@ pub(crate) async fn post_grant(
         tags: body.tags,
         lifetime: lifetime(body.expires_in)?,
     };
-    Ok(created(api.registry.grant(&caller, request).await?))
+    let place = request.repositories.clone();
+    let granting = api.registry.grant(&caller, request).await;
+    let report = granting.map_err(|error| match &error {
+        AccountsError::Denied(Reason::NotGranted) => {
+            refused::<RepositoryAdmin>(error, &place.to_string())
+        }
+        // Also of a repository: one that is hidden looks like one that is not there.
+        _ => refused::<NamespaceAdmin>(error, place.namespace().unwrap_or_default()),
+    })?;
+    Ok(created(report))
 }
 
 /// Takes a grant back.

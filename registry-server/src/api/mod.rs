@@ -84,6 +84,7 @@ use crate::{
     robots::delete_robot_token,
     publishers::get_issuers,
     publishers::post_issuer,
+    publishers::patch_issuer,
     publishers::delete_issuer,
     publishers::get_publishers,
     publishers::post_publisher,

@@ -3,11 +3,12 @@
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::CONTENT_TYPE, web};
 use futures_util::future::LocalBoxFuture;
+use granary_access::{Verb, Verbs};
 use granary_oci::RepositoryName;
 use granary_registry::{
-    AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, OrganisationAdmin,
-    OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError, RepositoryAdmin,
-    RobotOwner, Sphere, TeamMaintainer, is_namespace,
+    AccountsError, BodyError, Caller, Installation, Leave, NamespaceAdmin, Oneself,
+    OrganisationAdmin, OrganisationMember, OrganisationOwner, OwnAccount, Reason, RegistryError,
+    RepositoryAdmin, RobotOwner, Sphere, TeamMaintainer, is_namespace,
 };
 use serde::de::DeserializeOwned;
 
@@ -29,6 +30,11 @@ pub(crate) trait InPath: Sphere {
     const WHAT: &'static str;
     /// The parts of the path that name it.
     const PARTS: &'static [&'static str];
+    /// What the scopes of a token have to say.
+    const VERB: Verb;
+
+    /// What who may not do it has not got. Only who may know of it is told.
+    fn needs(name: &str) -> String;
 
     /// Reads it.
     fn named(request: &HttpRequest) -> Result<Self::Of, ApiRefusal>;
@@ -55,9 +61,32 @@ pub(crate) fn number(request: &HttpRequest, name: &str) -> Result<i64, ApiRefusa
         .map_err(|_| ApiRefusal::Invalid(format!("{name} is a number")))
 }
 
+fn needs_role(role: &str, name: &str) -> String {
+    format!("this needs the role {role} in '{name}'")
+}
+
+impl InPath for Oneself {
+    const WHAT: &'static str = "account";
+    const PARTS: &'static [&'static str] = &[];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(_: &str) -> String {
+        "this is not yours".to_owned()
+    }
+
+    fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
+        Ok(())
+    }
+}
+
 impl InPath for OwnAccount {
     const WHAT: &'static str = "account";
     const PARTS: &'static [&'static str] = &[];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(_: &str) -> String {
+        "this is not yours".to_owned()
+    }
 
     fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
         Ok(())
@@ -67,6 +96,11 @@ impl InPath for OwnAccount {
 impl InPath for Installation {
     const WHAT: &'static str = "installation";
     const PARTS: &'static [&'static str] = &[];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(_: &str) -> String {
+        "only administrators of the installation may do this".to_owned()
+    }
 
     fn named(_: &HttpRequest) -> Result<(), ApiRefusal> {
         Ok(())
@@ -76,6 +110,11 @@ impl InPath for Installation {
 impl InPath for OrganisationMember {
     const WHAT: &'static str = "organisation";
     const PARTS: &'static [&'static str] = &["org"];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(name: &str) -> String {
+        format!("only who belongs to '{name}' may do this")
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))
@@ -85,6 +124,11 @@ impl InPath for OrganisationMember {
 impl InPath for OrganisationAdmin {
     const WHAT: &'static str = "organisation";
     const PARTS: &'static [&'static str] = &["org"];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(name: &str) -> String {
+        needs_role("admin", name)
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))
@@ -94,6 +138,11 @@ impl InPath for OrganisationAdmin {
 impl InPath for OrganisationOwner {
     const WHAT: &'static str = "organisation";
     const PARTS: &'static [&'static str] = &["org"];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(name: &str) -> String {
+        needs_role("owner", name)
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))
@@ -103,6 +152,11 @@ impl InPath for OrganisationOwner {
 impl InPath for RobotOwner {
     const WHAT: &'static str = "organisation";
     const PARTS: &'static [&'static str] = &["owner"];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(name: &str) -> String {
+        needs_role("admin", name)
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))
@@ -112,6 +166,12 @@ impl InPath for RobotOwner {
 impl InPath for TeamMaintainer {
     const WHAT: &'static str = "team";
     const PARTS: &'static [&'static str] = &["org", "team"];
+    const VERB: Verb = Verb::Account;
+
+    fn needs(name: &str) -> String {
+        let organisation = name.split('/').next().unwrap_or_default();
+        format!("this needs the role maintainer in '{name}', or admin in '{organisation}'")
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         Ok(name::<Self>(request))
@@ -121,6 +181,11 @@ impl InPath for TeamMaintainer {
 impl InPath for NamespaceAdmin {
     const WHAT: &'static str = "namespace";
     const PARTS: &'static [&'static str] = &["namespace"];
+    const VERB: Verb = Verb::Admin;
+
+    fn needs(name: &str) -> String {
+        format!("this needs the role admin in '{name}', or that admin:{name}/** was granted")
+    }
 
     fn named(request: &HttpRequest) -> Result<String, ApiRefusal> {
         // A name that none can have is one of nothing, also for who may make any.
@@ -135,12 +200,25 @@ impl InPath for NamespaceAdmin {
 impl InPath for RepositoryAdmin {
     const WHAT: &'static str = "repository";
     const PARTS: &'static [&'static str] = &["name"];
+    const VERB: Verb = Verb::Admin;
+
+    fn needs(name: &str) -> String {
+        format!("this needs the verb 'admin' in '{name}'")
+    }
 
     fn named(request: &HttpRequest) -> Result<RepositoryName, ApiRefusal> {
         // A name that none can have is one of nothing.
         let name = name::<Self>(request).parse();
         name.map_err(|_| AccountsError::Denied(Reason::Missing).into())
     }
+}
+
+/// What a token has to have.
+pub(super) fn needs_verb(verb: Verb) -> String {
+    let verb = Verbs::from(verb);
+    format!(
+        "this needs the verb '{verb}' in the token's scopes: log in with a password, or with a token that has it"
+    )
 }
 
 /// Who signed in.
@@ -160,15 +238,27 @@ fn api(request: &HttpRequest) -> Result<&web::Data<Doors>, ApiRefusal> {
     api.ok_or_else(|| RegistryError::Internal("the API was not set up").into())
 }
 
-/// Leave, or why not. What one may not see and what is not there is named by the same words.
+/// Leave, or why not.
 async fn leave<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal> {
     let leave = ask::<S>(request).await;
     leave.map_err(|refusal| match refusal {
-        ApiRefusal::Accounts(AccountsError::Denied(Reason::Hidden | Reason::Missing)) => {
-            ApiRefusal::Missing(S::WHAT, name::<S>(request))
-        }
+        ApiRefusal::Accounts(error) => refused::<S>(error, &name::<S>(request)),
         other => other,
     })
+}
+
+/// Why there is no leave for what has this name, and what it needs. What one may not see and what is not there is named by the
+/// same words.
+pub(super) fn refused<S: InPath>(error: AccountsError, name: &str) -> ApiRefusal {
+    let AccountsError::Denied(reason) = error else {
+        return error.into();
+    };
+    match reason {
+        Reason::Hidden | Reason::Missing => ApiRefusal::Missing(S::WHAT, name.to_owned()),
+        Reason::NotGranted => ApiRefusal::Needs(reason, S::needs(name)),
+        Reason::ScopeTooNarrow => ApiRefusal::Needs(reason, needs_verb(S::VERB)),
+        reason => AccountsError::Denied(reason).into(),
+    }
 }
 
 async fn ask<S: InPath>(request: &HttpRequest) -> Result<Leave<S>, ApiRefusal> {

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use granary_access::Scope;
 use granary_registry::{
-    Installation, IssuerReport, IssuerRequest, PublisherReport, PublisherRequest, RobotOwner,
+    Installation, IssuerChange, IssuerReport, IssuerRequest, PublisherReport, PublisherRequest,
+    RobotOwner,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{
     ApiRefusal, Permitted, PermittedJson,
-    account::lifetime,
-    created, delete, get, listed, no_content, ok,
+    account::{lifetime, said},
+    created, delete, get, listed, no_content, ok, patch,
     permitted::number,
     post, resource,
     schema::{BodyRefusals, Done, Listed, PageQuery, Refusals},
@@ -46,6 +47,24 @@ pub(crate) struct NewIssuer {
     jwks: Option<String>,
 }
 
+/// What is to be changed of an issuer; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssuerPatch {
+    /// Whom its tokens must be for; this registry's own name if it is null.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, max_length = 512)]
+    audience: Option<Option<String>>,
+    /// Where its keys are; where it says itself if it is null. Keys that were given count no longer.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>, max_length = 2048)]
+    keys_url: Option<Option<String>>,
+    /// The keys themselves, as the text of a JSON Web Key Set, in the place of those of before; where it says itself if it is null.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<String>)]
+    jwks: Option<Option<String>>,
+}
+
 /// A publisher to add.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -74,7 +93,8 @@ pub(crate) struct NewPublisher {
 pub(super) fn configure(scope: &mut web::ServiceConfig) {
     let issuers = [get(get_issuers), post(post_issuer)];
     resource(scope, "/api/v1/issuers", issuers);
-    resource(scope, "/api/v1/issuers/{id}", [delete(delete_issuer)]);
+    let issuer = [patch(patch_issuer), delete(delete_issuer)];
+    resource(scope, "/api/v1/issuers/{id}", issuer);
     let publishers = [get(get_publishers), post(post_publisher)];
     resource(scope, "/api/v1/owners/{owner}/publishers", publishers);
     let publisher = [delete(delete_publisher)];
@@ -115,6 +135,30 @@ pub(crate) async fn post_issuer(
     Ok(created(leave.add_issuer(request).await?))
 }
 
+/// Changes the keys or the audience of an issuer. Its publishers stay; what was signed in by its tokens of before signs in
+/// again. `problem` says why its keys cannot be had now.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/issuers/{id}",
+    tag = "publishers",
+    params(("id" = i64, Path, description = "its number")),
+    request_body = IssuerPatch,
+    responses((status = 200, description = "as it is now", body = Done<IssuerReport>), Refusals, BodyRefusals)
+)]
+pub(crate) async fn patch_issuer(
+    PermittedJson(leave, body): PermittedJson<Installation, IssuerPatch>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiRefusal> {
+    let change = IssuerChange {
+        audience: body.audience.map(Option::unwrap_or_default),
+        has_other_keys: body.keys_url.is_some() || body.jwks.is_some(),
+        keys_url: body.keys_url.flatten(),
+        jwks: body.jwks.flatten(),
+    };
+    let id = number(&request, "id")?.to_string();
+    Ok(ok(leave.change_issuer(&id, change).await?))
+}
+
 /// Trusts an issuer no longer. Its publishers go with it.
 #[utoipa::path(
     delete,
@@ -127,7 +171,8 @@ pub(crate) async fn delete_issuer(
     Permitted(leave): Permitted<Installation>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiRefusal> {
-    leave.remove_issuer(number(&request, "id")?).await?;
+    let id = number(&request, "id")?.to_string();
+    leave.remove_issuer(&id).await?;
     Ok(no_content())
 }
 

@@ -9,10 +9,15 @@ use actix_web::{
         header::{ALLOW, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
-use granary_registry::{AccountsError, Denial, Reason, RegistryError, SignInError};
+use granary_registry::{
+    AccountsError, Denial, Reason, RegistryError, RepositoryAdmin, SignInError,
+};
 use serde_json::{Value, json};
 
-use super::schema::{Failed, Failure};
+use super::{
+    permitted::{InPath as _, needs_verb},
+    schema::{Failed, Failure},
+};
 use crate::{edge::current_request_id, limits::Limited};
 
 /// Why a request is refused.
@@ -28,6 +33,8 @@ pub(crate) enum ApiRefusal {
     Csrf,
     NoAccounts,
     NoEndpoint,
+    /// Why there is no leave, and what it needs.
+    Needs(Reason, String),
     /// What kind of thing, and the name of none that one may see.
     Missing(&'static str, String),
     /// The method, and those that there are.
@@ -127,6 +134,10 @@ impl ApiRefusal {
                 "NOT_FOUND",
                 "no endpoint of this API has this path",
             ),
+            Self::Needs(reason, message) => Line {
+                message: message.clone(),
+                ..of_denial(*reason)
+            },
             Self::Missing(what, name) => no_such(what, name),
             Self::Method(method, _) => Line::new(
                 Status::METHOD_NOT_ALLOWED,
@@ -175,6 +186,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         Error::OwnersOnly => Line::new(Status::FORBIDDEN, "DENIED", error),
         Error::NoSuch(_)
         | Error::NoSuchOwner(_)
+        | Error::NoMember(..)
         | Error::NoSuchUser(_)
         | Error::NoSuchGrant(_)
         | Error::NoSuchNamespace(_)
@@ -183,6 +195,7 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::NoSuchOrganisationOrTeam(_)
         | Error::NoSuchMapping(_)
         | Error::NoSuchIssuer(_)
+        | Error::NoIssuer(_)
         | Error::NoSuchPublisher(_)
         | Error::NoSuchKey(_)
         | Error::NoSuchRepository(_) => Line::new(Status::NOT_FOUND, "NOT_FOUND", error),
@@ -192,12 +205,14 @@ fn of_accounts(error: &AccountsError) -> Line {
         | Error::OldReplicaServes(_)
         | Error::NoKey
         | Error::Taken(_)
+        | Error::IssuerTaken(_)
         | Error::NamespaceTaken(_)
         | Error::LastOwner(_)
         | Error::HasRepositories(_)
         | Error::Full(_)
         | Error::IgnoresAddresses(_)
         | Error::ShutsOut(_)
+        | Error::HasSuccessor { .. }
         | Error::LastAdministrator(_) => Line::new(Status::CONFLICT, "CONFLICT", error),
         Error::WrongPassword => {
             Line::new(Status::FORBIDDEN, "DENIED", error).with(json!({"reason": "password"}))
@@ -238,10 +253,16 @@ fn of_denial(reason: Reason) -> Line {
             "these credentials are not good from this address",
         )
         .with(json!({"reason": "address"})),
-        Reason::ScopeTooNarrow | Reason::TokenTooNarrow => Line::new(
+        Reason::ScopeTooNarrow => Line::new(
             Status::FORBIDDEN,
             "DENIED",
             "the scopes of this token do not say so: log in with a password, or with a wider token",
+        )
+        .with(json!({"reason": "scope"})),
+        Reason::TokenTooNarrow => Line::new(
+            Status::FORBIDDEN,
+            "DENIED",
+            "a token of the token service is good for repositories alone: log in with a password, or with an API token",
         )
         .with(json!({"reason": "scope"})),
         Reason::NotGranted | Reason::ImmutableTag | Reason::NotCreatable => {
@@ -260,9 +281,28 @@ fn of_registry(error: &RegistryError) -> Line {
             ..
         })
         | RegistryError::NameUnknown(name) => no_such("repository", name),
+        // Repositories are administered here, and nothing else is done with them.
+        RegistryError::Denied(Denial {
+            reason: reason @ Reason::NotGranted,
+            repository: Some(name),
+            ..
+        }) => Line {
+            message: RepositoryAdmin::needs(name.as_str()),
+            ..of_denial(*reason)
+        },
+        RegistryError::Denied(Denial {
+            reason: reason @ Reason::ScopeTooNarrow,
+            ..
+        }) => Line {
+            message: needs_verb(RepositoryAdmin::VERB),
+            ..of_denial(*reason)
+        },
         RegistryError::Denied(denial) => of_denial(denial.reason),
         RegistryError::DeleteDisabled | RegistryError::OlderReplica(_) => {
             Line::new(Status::CONFLICT, "CONFLICT", error)
+        }
+        RegistryError::IssuerUnreachable => {
+            Line::new(Status::SERVICE_UNAVAILABLE, "UNAVAILABLE", error).later(1)
         }
         error if error.is_transient() => {
             tracing::warn!(%error, "a request could not be served now");

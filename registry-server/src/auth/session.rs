@@ -78,7 +78,7 @@ async fn show(request: &HttpRequest, doors: &Doors) -> Result<HttpResponse, ApiR
     let (session, caller) = doors.session(request, &secret).await?;
     let leave = doors.registry.ask_leave::<OwnAccount>(&caller, ()).await?;
     Ok(ok(SessionReport {
-        user: leave.account().await?.user,
+        user: leave.principal().name().to_owned(),
         csrf: csrf_token(&secret),
         expires_at: session.ends_at(),
         provider: session.provider,

@@ -437,8 +437,13 @@ impl Refused {
                 Self {
                     status: StatusCode::SERVICE_UNAVAILABLE,
                     code: "UNAVAILABLE",
-                    message: "the registry cannot issue tokens now: try again in a moment"
-                        .to_owned(),
+                    message: match error {
+                        // Only who shows a token of that issuer gets here.
+                        RegistryError::IssuerUnreachable => error.to_string(),
+                        _ => {
+                            "the registry cannot issue tokens now: try again in a moment".to_owned()
+                        }
+                    },
                     error: Some("temporarily_unavailable"),
                     retry_after: Some(1),
                 }

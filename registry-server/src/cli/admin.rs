@@ -175,7 +175,7 @@ pub struct TokenRotateArgs {
     #[arg(value_name = "ID")]
     pub id: i64,
     /// How long it is good beside its successor, 30 days at most.
-    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = crate::cli::duration)]
     pub overlap: std::time::Duration,
     /// How to answer.
     #[command(flatten)]
@@ -203,7 +203,7 @@ pub struct GrantAddArgs {
     #[arg(value_name = "VERBS:REPOSITORIES[:TAGS]")]
     pub grant: granary_access::Scope,
     /// For how long, such as 30d; without an end if it is not said.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     pub expires: Option<std::time::Duration>,
     /// Where the configuration comes from.
     #[command(flatten)]
@@ -256,14 +256,14 @@ pub struct NamespaceChangeArgs {
     pub quota_artifacts: Option<u64>,
 }
 
-fn limit_of_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn limit_of_bytes(text: &str) -> Result<u64, String> {
     match text {
         "none" => Ok(0),
         size => parse_size(size).map_err(|error| error.to_string()),
     }
 }
 
-fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
+pub(super) fn limit_of_manifests(text: &str) -> Result<u64, std::num::ParseIntError> {
     match text {
         "none" => Ok(0),
         number => number.parse(),
@@ -305,7 +305,7 @@ pub struct TokenCreateArgs {
     #[arg(long = "from", value_name = "BLOCK")]
     pub from: Vec<granary_access::AddressBlock>,
     /// How long it is good, such as 30d; without an end if it is not said.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     pub expires: Option<std::time::Duration>,
     /// Where the configuration comes from.
     #[command(flatten)]

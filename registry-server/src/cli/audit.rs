@@ -74,8 +74,8 @@ pub struct AuditListArgs {
     /// What was denied.
     #[arg(long)]
     pub denied: bool,
-    /// What happened since: a time such as 2026-11-01T00:00:00Z, or how long ago, such as 7d.
-    #[arg(long, value_name = "TIME|DURATION", value_parser = since)]
+    /// What happened since: a day such as 2026-11-01 (UTC), a time such as 2026-11-01T00:00:00Z, or how long ago, such as 7d.
+    #[arg(long, value_name = "DAY|TIME|DURATION", value_parser = since)]
     pub since: Option<Since>,
     /// Most lines, up to 10000.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -97,13 +97,20 @@ pub enum Since {
     Ago(Duration),
 }
 
-fn since(text: &str) -> Result<Since, String> {
+/// A time, a day, or how long ago.
+pub(super) fn since(text: &str) -> Result<Since, String> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(Since::At(time.as_microsecond()));
+    }
+    // A day begins everywhere where it begins at Greenwich, as in the log.
+    let day = text.parse::<jiff::civil::Date>().ok();
+    if let Some(Ok(day)) = day.map(|day| day.to_zoned(jiff::tz::TimeZone::UTC)) {
+        return Ok(Since::At(day.timestamp().as_microsecond()));
     }
     humantime::parse_duration(text)
         .map(Since::Ago)
         .map_err(|_| {
-            "write a time such as 2026-11-01T00:00:00Z, or how long ago, such as 7d".to_owned()
+            "write a day such as 2026-11-01, a time such as 2026-11-01T00:00:00Z, or how long ago, such as 7d"
+                .to_owned()
         })
 }

@@ -6,7 +6,12 @@ use clap::{Args, Subcommand};
 use granary_access::Scope;
 use granary_registry::{LastRow, Month};
 
-use super::{AddressesArgs, CreateByArg, VisibilityArg};
+use super::{
+    AddressesArgs, CreateByArg, VisibilityArg,
+    admin::{limit_of_bytes, limit_of_manifests},
+    audit::{Since, since},
+};
+use crate::moving::UsageError;
 
 mod robots;
 mod users;
@@ -29,7 +34,7 @@ pub enum ClientCommand {
     /// One's own API tokens, for CI and other machines.
     #[command(hide = true)]
     Token(At<TokenCommand>),
-    /// Change one's own password.
+    /// Change one's own password. API tokens stay good, those of 'granary login' too.
     #[command(hide = true)]
     Password(OwnPasswordArgs),
     /// Users, for who administers the installation.
@@ -123,7 +128,7 @@ pub struct LoginArgs {
     #[arg(long, conflicts_with_all = ["username", "password_stdin", "expires"])]
     pub token_stdin: bool,
     /// How long the token of this machine is good.
-    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = crate::cli::duration)]
     pub expires: Duration,
     /// Which server, and how to answer.
     #[command(flatten)]
@@ -167,7 +172,7 @@ pub enum TokenCommand {
         #[arg(value_name = "ID")]
         id: i64,
         /// How long it is good beside its successor.
-        #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = crate::cli::duration)]
         overlap: Duration,
         /// It is one of this robot.
         #[arg(long, value_name = "OWNER+ROBOT", value_parser = part_of_plus)]
@@ -186,7 +191,7 @@ pub struct NewTokenArgs {
     #[arg(long = "scope", value_name = "VERBS:REPOSITORIES[:TAGS]")]
     pub scopes: Vec<Scope>,
     /// How long it is good, such as 30d; without an end if it is not said.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     pub expires: Option<Duration>,
 }
 
@@ -194,6 +199,7 @@ pub struct NewTokenArgs {
 #[derive(Debug, Subcommand)]
 pub enum OrgCommand {
     /// Make an organisation, and its namespace.
+    #[command(alias = "add")]
     Create {
         /// Its name.
         #[arg(value_name = "NAME")]
@@ -220,6 +226,7 @@ pub enum OrgCommand {
         addresses: AddressesArgs,
     },
     /// Remove an organisation that has no repositories, with its teams and robots.
+    #[command(alias = "delete")]
     Remove {
         /// Its name.
         #[arg(value_name = "NAME")]
@@ -231,6 +238,7 @@ pub enum OrgCommand {
 #[derive(Debug, Subcommand)]
 pub enum TeamCommand {
     /// Make a team. What it may do it is granted: 'granary grant add ORGANISATION/TEAM ...'.
+    #[command(alias = "add")]
     Create {
         /// The team.
         #[arg(value_name = "ORGANISATION/TEAM", value_parser = part_of_slash)]
@@ -243,6 +251,7 @@ pub enum TeamCommand {
         organisation: String,
     },
     /// Remove a team, and what it was granted.
+    #[command(alias = "delete")]
     Remove {
         /// The team.
         #[arg(value_name = "ORGANISATION/TEAM", value_parser = part_of_slash)]
@@ -300,6 +309,18 @@ pub enum RoleArg {
 }
 
 impl RoleArg {
+    /// Whether somebody can be that in `ORGANISATION` or `ORGANISATION/TEAM`.
+    pub fn check_of(self, group: &str) -> Result<(), UsageError> {
+        let problem = match (self, group.contains('/')) {
+            (Self::Maintainer, false) => "only a team has maintainers: write ORGANISATION/TEAM",
+            (Self::Read | Self::Write | Self::Admin | Self::Owner, true) => {
+                "in a team somebody is member or maintainer"
+            }
+            _ => return Ok(()),
+        };
+        Err(UsageError(problem.to_owned()))
+    }
+
     /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -352,7 +373,7 @@ pub enum GrantCommand {
         #[arg(value_name = "VERBS:REPOSITORIES[:TAGS]")]
         grant: Scope,
         /// For how long, such as 30d; without an end if it is not said.
-        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
         expires: Option<Duration>,
     },
     /// List the grants in a namespace.
@@ -387,6 +408,15 @@ pub struct NamespaceArgs {
     /// Tags that nobody moves: patterns with * and commas between, such as v*; an empty text for none.
     #[arg(long, value_name = "PATTERNS")]
     pub immutable_tags: Option<String>,
+    /// The licence of repositories that say nothing else, such as Apache-2.0; an empty text for none.
+    #[arg(long, value_name = "SPDX")]
+    pub default_license: Option<String>,
+    /// Most bytes of distinct blobs in it, such as 10GiB; none for no limit. For who administers the installation.
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_bytes)]
+    pub quota_bytes: Option<u64>,
+    /// Most manifests in it; none for no limit. For who administers the installation.
+    #[arg(long, value_name = "NUMBER", value_parser = limit_of_manifests)]
+    pub quota_artifacts: Option<u64>,
     /// Which server, and how to answer.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -415,6 +445,12 @@ pub struct AuditListArgs {
     /// What is of this kind, such as token.create.
     #[arg(long, value_name = "ACTION")]
     pub action: Option<String>,
+    /// What was denied.
+    #[arg(long)]
+    pub denied: bool,
+    /// What happened since: a day such as 2026-11-01 (UTC), a time such as 2026-11-01T00:00:00Z, or how long ago, such as 7d.
+    #[arg(long, value_name = "DAY|TIME|DURATION", value_parser = since)]
+    pub since: Option<Since>,
     /// Those behind this one, as 'next' of an earlier list says.
     #[arg(long, value_name = "NUMBER")]
     pub after: Option<String>,

@@ -14,8 +14,47 @@ pub enum IssuerCommand {
     Add(IssuerAddArgs),
     /// List the issuers.
     List(OutputArgs),
+    /// Change the keys of an issuer, or whom its tokens must be for. Its publishers stay; jobs that are signed in sign in again.
+    Change(IssuerChangeArgs),
     /// Take the tokens of an issuer no longer. Its publishers go with it.
-    Remove(NumberArgs),
+    Remove(IssuerArgs),
+}
+
+/// `granary admin issuer change`
+#[derive(Debug, Args)]
+#[command(group(
+    clap::ArgGroup::new("change").required(true).multiple(true).args(["audience", "keys_url", "keys", "discovery"])
+))]
+pub struct IssuerChangeArgs {
+    /// Its number, as the list says, 'github', 'gitlab', or the issuer as its tokens have it in 'iss'.
+    #[arg(value_name = "ID|URL")]
+    pub issuer: String,
+    /// Whom its tokens must be for; an empty text for this registry's own name.
+    #[arg(long, value_name = "AUDIENCE")]
+    pub audience: Option<String>,
+    /// Where its keys are. Keys that were given count no longer.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["keys", "discovery"])]
+    pub keys_url: Option<String>,
+    /// A file with its keys, a JSON Web Key Set: these count, and no others.
+    #[arg(long, value_name = "FILE", conflicts_with = "discovery")]
+    pub keys: Option<PathBuf>,
+    /// Ask the issuer itself where its keys are.
+    #[arg(long)]
+    pub discovery: bool,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// A command about an issuer.
+#[derive(Debug, Args)]
+pub struct IssuerArgs {
+    /// Its number, as the list says, 'github', 'gitlab', or the issuer as its tokens have it in 'iss'.
+    #[arg(value_name = "ID|URL")]
+    pub issuer: String,
+    /// How to answer.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `granary admin issuer add`
@@ -33,7 +72,7 @@ pub struct IssuerAddArgs {
     /// Where its keys are, if the issuer's own name leads nowhere from here.
     #[arg(long, value_name = "URL", conflicts_with = "keys")]
     pub keys_url: Option<String>,
-    /// A file with its keys, a JSON Web Key Set. It has to be given anew when the issuer changes them.
+    /// A file with its keys, a JSON Web Key Set. It has to be given anew with 'issuer change' when the issuer changes them.
     #[arg(long, value_name = "FILE")]
     pub keys: Option<PathBuf>,
     /// How to answer.
@@ -117,7 +156,7 @@ pub struct PublisherRuleArgs {
     #[arg(long)]
     pub once: bool,
     /// How long it waits for its first use, such as 7d; without an end if it is not said.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::cli::duration)]
     pub expires: Option<Duration>,
 }
 

@@ -1,6 +1,7 @@
 //! `granary audit`: what happened, and whether anybody changed what is said of it.
 
 use anyhow::Context as _;
+use granary_catalog::dialect;
 use granary_registry::{AuditKeys, Checked, LastRow, Progress, VerifyReport, check_exported};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -8,7 +9,10 @@ use tokio::sync::mpsc;
 use super::{Column, Question, Said, Session, note, table::column};
 use crate::{
     audit::{Destination, NO_ROWS, WRITING, keys_of, tell_verified, verify_file},
-    cli::client::{At, AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs},
+    cli::{
+        Since,
+        client::{At, AuditCommand, AuditExportArgs, AuditListArgs, AuditVerifyArgs},
+    },
     maintenance::shown_progress,
 };
 
@@ -65,9 +69,25 @@ async fn list(session: &Session, args: &AuditListArgs) -> anyhow::Result<()> {
             query.push((name, value.clone()));
         }
     }
+    if args.denied {
+        query.push(("denied", "true".to_owned()));
+    }
+    query.extend(args.since.map(|since| ("since", time_of(since))));
     let most = usize::from(args.limit);
     let rows = session.list(&["audit"], &query, most).await?;
     session.tell_list(rows, COLUMNS)
+}
+
+/// As RFC 3339.
+fn time_of(since: Since) -> String {
+    let micros = match since {
+        Since::At(time) => time,
+        Since::Ago(ago) => dialect::now().saturating_sub(dialect::micros(ago)),
+    };
+    // What is before all time is before the log.
+    jiff::Timestamp::from_microsecond(micros)
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// An export, page by page.

@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Most bytes of an answer.
 const MOST: usize = 1024 * 1024;
+/// What rustls says of an answer that is no TLS.
+const NO_TLS: &str = "InvalidContentType";
 /// Most characters of an error that are repeated.
 const TOLD: usize = 2000;
 
@@ -119,10 +121,18 @@ pub(super) enum AskError {
         more: String,
     },
     #[error(
-        "{server} cannot be reached: {problem}; look whether the address is right (--server), whether the server runs, and whether \
-         its certificate is of an authority that this machine knows (--ca FILE names another)"
+        "{server} cannot be reached: {problem}; look whether the address is right (--server){port}{more}"
     )]
-    Unreachable { server: String, problem: String },
+    Unreachable {
+        server: String,
+        problem: String,
+        port: String,
+        more: &'static str,
+    },
+    #[error(
+        "{server} answers without TLS: write {plain}. Whoever sees that connection learns what you show"
+    )]
+    Plain { server: String, plain: String },
     #[error(
         "{server} does not answer in time: try again, or look whether it is well (/health/ready)"
     )]
@@ -236,11 +246,26 @@ impl Http {
 
     fn broken(&self, error: reqwest::Error) -> AskError {
         let server = self.server.to_string();
-        match error.is_timeout() {
-            true => AskError::Late { server },
-            false => AskError::Unreachable {
-                server,
-                problem: reasons(error),
+        if error.is_timeout() {
+            return AskError::Late { server };
+        }
+        let problem = reasons(error);
+        if let (Some(plain), true) = (self.server.without_tls(), problem.contains(NO_TLS)) {
+            return AskError::Plain { server, plain };
+        }
+        AskError::Unreachable {
+            server,
+            problem,
+            port: match self.server.usual_port() {
+                Some(port) => format!(", with its port: {port} was tried, as no other is written"),
+                None => String::new(),
+            },
+            more: match self.server.without_tls() {
+                Some(_) => {
+                    ", whether the server runs, and whether its certificate is of an authority that this machine knows (--ca FILE \
+                     names another)"
+                }
+                None => ", and whether the server runs",
             },
         }
     }
@@ -260,8 +285,9 @@ fn refused(status: StatusCode, headers: &HeaderMap, envelope: &Value) -> Option<
     let (code, message) = (error["code"].as_str()?, error["message"].as_str()?);
     let wait = headers.get(RETRY_AFTER).and_then(|wait| wait.to_str().ok());
     let mut more = match wait.and_then(|wait| wait.parse::<u64>().ok()) {
-        Some(seconds) => format!("; try again in {seconds} s"),
-        None => String::new(),
+        // Most say it themselves.
+        Some(seconds) if !message.contains("try again") => format!("; try again in {seconds} s"),
+        _ => String::new(),
     };
     if let (true, Some(id)) = (status.is_server_error(), envelope["request_id"].as_str()) {
         more.push_str(&format!("; its request_id is {}", told(id)));

@@ -97,7 +97,7 @@ async fn is_granary(http: &Http) -> anyhow::Result<()> {
 
 /// A token that somebody made elsewhere.
 async fn brought(http: &Http) -> anyhow::Result<Credential> {
-    let token = line()?;
+    let token = Secret::from(line()?.expose().trim().to_owned());
     if token.expose().is_empty() {
         return Err(UsageError("there is no token on standard input".to_owned()).into());
     }
@@ -241,7 +241,9 @@ pub(super) async fn whoami(session: &Session) -> anyhow::Result<()> {
         column("user", "user"),
         column("server", "server"),
         column("administrator", "administrator"),
+        column("kind", "kind"),
         column("may", "scopes").or("all that the user may"),
+        column("until", "expires_at").or("no end"),
     ];
     let account: Value = session.ask(Question::get(&["me"])).await?;
     let mut shown = account.clone();

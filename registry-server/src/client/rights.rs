@@ -2,8 +2,9 @@
 
 use granary_access::{CreateBy, TagPatterns, Visibility};
 use granary_oci::RepositoryName;
+use indicatif::HumanBytes;
 use reqwest::Method;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     Column, MOST, Session,
@@ -31,6 +32,9 @@ const NAMESPACE: &[Column] = &[
     column("new ones are", "default_visibility"),
     column("made by", "create_by"),
     column("nobody moves", "immutable_tags").or("any tag"),
+    column("licence", "default_license").or("not said"),
+    column("bytes", "bytes").or("no limit"),
+    column("manifests", "artifacts").or("no limit"),
 ];
 
 /// `granary grant`
@@ -77,13 +81,38 @@ pub(super) async fn namespace(session: &Session, args: &NamespaceArgs) -> anyhow
         };
         change.insert("immutable_tags".to_owned(), json!(patterns));
     }
+    if let Some(license) = &args.default_license {
+        change.insert("default_license".to_owned(), json!(license));
+    }
+    for (name, quota) in [
+        ("quota_bytes", args.quota_bytes),
+        ("quota_artifacts", args.quota_artifacts),
+    ] {
+        change.extend(quota.map(|quota| (name.to_owned(), json!(quota))));
+    }
     let parts = ["namespaces", &args.namespace];
     let question = match change.is_empty() {
         true => Question::get(&parts),
         false => Question::new(Method::PATCH, &parts).with(change.into()),
     };
     let found = session.ask(question).await?;
-    session.tell(&found, &fields(&found, NAMESPACE))
+    let mut shown = found.clone();
+    shown["bytes"] = of_quota(&found, "bytes", |bytes| HumanBytes(bytes).to_string());
+    shown["artifacts"] = of_quota(&found, "artifacts", |number| number.to_string());
+    session.tell(&found, &fields(&shown, NAMESPACE))
+}
+
+/// What is used of a quota, if there is one.
+fn of_quota(namespace: &Value, what: &str, shown: impl Fn(u64) -> String) -> Value {
+    let Some(limit) = namespace[format!("quota_{what}")].as_u64() else {
+        return Value::Null;
+    };
+    let used = namespace[format!("used_{what}")].as_u64().unwrap_or(0);
+    let counting = match namespace["counting"] == true {
+        true => ", and is still being counted",
+        false => "",
+    };
+    format!("{} of {}{counting}", shown(used), shown(limit)).into()
 }
 
 /// `granary visibility`

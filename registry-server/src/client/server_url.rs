@@ -16,6 +16,25 @@ impl ServerUrl {
         self.0.scheme() == "http" && !self.is_here()
     }
 
+    /// The same server without TLS, if it is asked with TLS.
+    pub(super) fn without_tls(&self) -> Option<String> {
+        let origin = self.to_string();
+        let rest = origin.strip_prefix("https://")?;
+        let port = match self.0.port() {
+            Some(_) => "",
+            None => ":443",
+        };
+        Some(format!("http://{rest}{port}"))
+    }
+
+    /// The port that is asked because no other is written.
+    pub(super) fn usual_port(&self) -> Option<u16> {
+        match self.0.port() {
+            Some(_) => None,
+            None => self.0.port_or_known_default(),
+        }
+    }
+
     /// Whether it is this machine.
     pub(super) fn is_here(&self) -> bool {
         let host = self.0.host_str().unwrap_or_default();

@@ -112,6 +112,7 @@ pub(super) async fn member(session: &Session, command: &MemberCommand) -> anyhow
             member,
             role,
         } => {
+            role.check_of(group)?;
             let mut parts = members(group);
             parts.push(member);
             let role = role.name();

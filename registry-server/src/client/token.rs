@@ -14,6 +14,7 @@ const COLUMNS: &[Column] = &[
     column("HINT", "hint"),
     column("MADE", "created_at"),
     column("UNTIL", "expires_at").or("no end"),
+    column("SUCCESSOR", "replaced_by"),
     column("LAST USED", "last_used_at"),
     column("FROM", "addresses"),
     column("MAY", "scopes").or("all that its owner may"),

@@ -10,6 +10,7 @@ use crate::{
         AddressesArgs,
         client::{OwnPasswordArgs, UserCommand},
     },
+    moving::UsageError,
 };
 
 const USER: &[Column] = &[
@@ -53,7 +54,12 @@ pub(super) async fn user(session: &Session, command: &UserCommand) -> anyhow::Re
             let parts = ["users", user.as_str(), "password"];
             let question = Question::new(Method::PUT, &parts).with(body);
             let done = session.ask(question).await?;
-            session.tell(&done, &format!("{user} has another password\n"))
+            let text = format!(
+                "{user} has another password; what was logged in by the former one has to log in again. API tokens stay good, those of \
+                 'granary login' too: on the server, 'granary admin token list {user}' lists them, and 'granary admin token revoke ID' \
+                 ends one\n"
+            );
+            session.tell(&done, &text)
         }
         UserCommand::Address { user, addresses } => {
             admit_from(session, &["users", user], user, addresses).await
@@ -99,7 +105,14 @@ pub(super) async fn admit_from(
 /// `granary password`
 pub(super) async fn own_password(session: &Session, args: &OwnPasswordArgs) -> anyhow::Result<()> {
     let (current, new) = match args.password_stdin {
-        true => (line()?, line()?),
+        true => {
+            let (current, new) = (line()?, line()?);
+            if new.expose().is_empty() {
+                let problem = "the second line of standard input, the new password, is missing";
+                return Err(UsageError(problem.to_owned()).into());
+            }
+            (current, new)
+        }
         false => {
             crate::accounts::need_terminal(
                 "the password that counts now and the new one, a line each",
@@ -115,6 +128,7 @@ pub(super) async fn own_password(session: &Session, args: &OwnPasswordArgs) -> a
     let done = session.ask(question).await?;
     session.tell(
         &done,
-        "the new password counts; what was logged in by the former one has to log in again\n",
+        "the new password counts; what was logged in by the former one has to log in again. API tokens stay good, those of \
+         'granary login' too: 'granary token list' lists them, and 'granary token revoke ID' ends one\n",
     )
 }

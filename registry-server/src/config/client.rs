@@ -28,7 +28,11 @@ impl ClientEnvironment {
         let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
         Self {
             server: text("GRANARY_SERVER"),
-            token: text("GRANARY_TOKEN").map(Secret::from),
+            // A file's last line break is none of it.
+            token: text("GRANARY_TOKEN")
+                .map(|token| token.trim().to_owned())
+                .filter(|token| !token.is_empty())
+                .map(Secret::from),
             folder: base.map(|base| base.join("granary")),
         }
     }

@@ -101,6 +101,12 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE => {
                 tracing::warn!(error = %self, "a request could not be served now");
                 match self {
+                    // Only who shows a token of that issuer gets here, and it says nothing of what is inside.
+                    Self::Registry(error) | Self::SignIn(SignInError::Registry(error))
+                        if matches!(error, RegistryError::IssuerUnreachable) =>
+                    {
+                        error.to_string()
+                    }
                     // What a database or bucket says is for the log.
                     Self::Registry(error) | Self::SignIn(SignInError::Registry(error))
                         if error.is_transient() =>

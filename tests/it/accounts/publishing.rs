@@ -214,6 +214,46 @@ async fn a_token_that_counts_once_is_exchanged() {
 }
 
 #[tokio::test]
+async fn given_keys_are_replaced_without_touching_publishers() {
+    let server = with_robot().await;
+    let issuer = Issuer::new("https://token.actions.githubusercontent.com");
+    let later = Issuer::new(&issuer.url);
+    let file = |name: &str, issuer: &Issuer| {
+        let path = server.data().join(name);
+        std::fs::write(&path, issuer.jwks()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (former, keys) = (file("keys.json", &issuer), file("later.json", &later));
+    admin(&server, &["issuer", "add", "github", "--keys", &former]).await;
+    add_publisher(&server, &issuer, &[]).await;
+    let token = |issuer: &Issuer| bearer(&issuer.token(&issuer.github("acme/app", "refs/tags/v1")));
+    let (before, after) = (token(&issuer), token(&later));
+    push_image(&server, &before, "acme/app", "v1", &image(1)).await;
+    server.get("/v2/").by(&after).await.is(401);
+
+    let again = ["admin", "issuer", "add", "github", "--keys", &keys];
+    said(&server.run(&again).await.exits(1), "issuer change");
+    let change = ["admin", "issuer", "change", &issuer.url, "--keys", &keys];
+    server.run(&change).await.exits(0);
+    server.get("/v2/").by(&before).await.is(401);
+    push_image(&server, &after, "acme/app", "v2", &image(2)).await;
+    for line in [
+        "admin issuer change github",
+        "admin issuer change github --discovery --keys-url https://a.example",
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        server.run(&words).await.exits(2);
+    }
+    let trail = ["audit", "list", "--action", "issuer.change", "--limit", "1"];
+    let trail = admin(&server, &trail).await;
+    let row = &trail["events"][0];
+    assert_eq!(row["target"], issuer.url, "{trail}");
+    assert!(text(&row["detail"]).contains("\"keys\":true"), "{trail}");
+    admin(&server, &["issuer", "remove", &issuer.url]).await;
+    server.get("/v2/").by(&after).await.is(401);
+}
+
+#[tokio::test]
 async fn keys_that_cannot_be_had_are_no_fault_of_the_token() {
     let server = with_robot().await;
     let issuer = Issuer::new(&format!("http://127.0.0.1:{}", free_port().unwrap()));
@@ -226,7 +266,13 @@ async fn keys_that_cannot_be_had_are_no_fault_of_the_token() {
     let token = issuer.token(&issuer.github("acme/app", "refs/tags/v1"));
     let refused = server.get("/v2/").by(&bearer(&token)).await.is(503);
     assert_eq!(refused.header("retry-after"), "1");
-    exchange(&server, &token, "").await.is(503);
+    let exchanged = exchange(&server, &token, "").await;
+    for refused in [refused, exchanged] {
+        assert_eq!(refused.status, 503, "{refused:?}");
+        let message = refused.json()["errors"][0]["message"].to_string();
+        assert!(message.contains("keys of this token's issuer"), "{message}");
+        assert!(!message.contains("127.0.0.1"), "{message}");
+    }
     // Others are not kept waiting.
     server.get("/v2/").by(&basic("bob")).await.is(200);
 }
@@ -252,7 +298,11 @@ async fn the_commands_say_what_is_wrong() {
             "is not trusted",
         ),
         (&["publisher", "remove", "7"], "no publisher 7"),
-        (&["issuer", "remove", "7"], "'7' is not trusted"),
+        (&["issuer", "remove", "7"], "there is no issuer 7"),
+        (
+            &["issuer", "change", "7", "--discovery"],
+            "there is no issuer 7",
+        ),
     ] {
         let ran = server.run(&[&["admin"], arguments].concat()).await;
         said(&ran.exits(1), words);

@@ -32,7 +32,16 @@ async fn a_user_has_robots_of_his_own() {
     let grant = words("grant add bob+ci read,write:bob/**");
     bob.run(&grant).await.exits(0);
     push_image(&server, &robot, "bob/app", "v2", &image(2)).await;
-    server.get("/api/v1/me").by(&robot).await.is(403);
+    let me = server.get("/api/v1/me").by(&robot).await.is(200).json();
+    let me = &me["data"];
+    assert_eq!(
+        (&me["user"], &me["kind"]),
+        (&json!("bob+ci"), &json!("robot"))
+    );
+    assert_eq!(me["administrator"], json!(null));
+    let refused = server.get("/api/v1/tokens").by(&robot).await.is(403);
+    let message = refused.json()["error"]["message"].to_string();
+    assert!(message.contains("the verb 'account'"), "{message}");
     let robots = "/api/v1/owners/bob/robots";
     // The path names its owner, which it is not.
     server.get(robots).by(&robot).await.is(404);

@@ -6,7 +6,10 @@ use super::{
     Machine, said,
     stub::{Stub, json_answer},
 };
-use crate::{accounts::password, harness::Ran};
+use crate::{
+    accounts::{password, settings, with_accounts},
+    harness::Ran,
+};
 
 async fn log_in(machine: &Machine, server: &str) -> Ran {
     let arguments = ["login", server, "--username", "bob", "--password-stdin"];
@@ -31,6 +34,51 @@ async fn a_server_that_is_away_is_named_with_a_remedy() {
         assert_eq!(ran.stdout, "");
     }
     assert!(!machine.file().exists());
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_named_as_it_is_to_be_written() {
+    let server = with_accounts(settings()).await;
+    let plain = server.url("");
+    let ran = log_in(&Machine::new(), &plain.replacen("http", "https", 1)).await;
+    let ran = ran.exits(1);
+    said(&ran, &format!("answers without TLS: write {plain}"));
+    // Of a name without a port it is said which was tried; certificates are none of it.
+    let machine = Machine::new();
+    let ran = log_in(&machine, "nowhere.localhost").await.exits(1);
+    said(&ran, "80 was tried, as no other is written");
+    assert!(!ran.stderr.contains("certificate"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn what_a_group_has_not_is_not_asked_for() {
+    let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+    for (line, words) in [
+        (
+            "member set acme bob maintainer",
+            "only a team has maintainers: write ORGANISATION/TEAM",
+        ),
+        (
+            "member set acme/dev bob write",
+            "in a team somebody is member or maintainer",
+        ),
+        (
+            "token create ci --expires 90",
+            "write a number with its unit, such as 90d",
+        ),
+        (
+            "token rotate 7 --overlap 1",
+            "write a number with its unit, such as 1d",
+        ),
+        (
+            "password --password-stdin",
+            "the second line of standard input, the new password, is missing",
+        ),
+    ] {
+        let words_of_line: Vec<&str> = line.split(' ').collect();
+        let ran = machine.run_with_input(&words_of_line, "one line\n").await;
+        said(&ran.exits(2), words);
+    }
 }
 
 #[tokio::test]
@@ -89,6 +137,27 @@ async fn a_server_does_nothing_to_the_terminal() {
 }
 
 #[tokio::test]
+async fn when_to_try_again_is_said_once() {
+    for message in ["too many: try again in 7 s", "too many"] {
+        let failed = json!({"ok": false, "error": {"code": "X", "message": message}}).to_string();
+        let length = failed.len();
+        let answer = format!(
+            "HTTP/1.1 429 X\r\nContent-Type: application/json\r\nRetry-After: 7\r\nContent-Length: {length}\r\n\r\n{failed}"
+        );
+        let stub = Stub::start(move |_| answer.clone());
+        let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+        let ran = machine.run(&["whoami", "--server", &stub.url()]).await;
+        let ran = ran.exits(1);
+        assert_eq!(
+            ran.stderr.matches("try again in 7 s").count(),
+            1,
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[tokio::test]
 async fn pages_that_never_end_are_read_once() {
     let page = json!({"ok": true, "data": [{"id": 1}], "next": "1"}).to_string();
     let stub = Stub::start(move |_| json_answer(200, &page));
@@ -112,14 +181,13 @@ async fn a_list_ends_where_its_limit_says() {
     let stub = Stub::start(move |_| json_answer(200, &page));
     let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
     let url = stub.url();
-    let arguments =
-        "audit list --limit 1 --actor bob --target bob/app --action a&b --json --server";
+    let arguments = "audit list --limit 1 --actor bob --target bob/app --action a&b --denied --since 2026-11-22 --json --server";
     let arguments: Vec<&str> = arguments.split(' ').chain([url.as_str()]).collect();
     let rows = machine.run(&arguments).await.exits(0).json();
     assert_eq!(rows, json!([{"seq": 9}]));
     assert_eq!(
         stub.asked()[0].line,
-        "GET /api/v1/audit?limit=1&actor=bob&target=bob%2Fapp&action=a%26b"
+        "GET /api/v1/audit?limit=1&actor=bob&target=bob%2Fapp&action=a%26b&denied=true&since=2026-11-22T00%3A00%3A00Z"
     );
     assert_eq!(stub.asked().len(), 1);
 }
@@ -134,13 +202,13 @@ async fn commands_ask_for_what_they_say() {
             json!({"organisation": "acme", "owner": "bob"}),
         ),
         (
-            "org create acme",
+            "org add acme",
             "POST /api/v1/orgs",
             json!({"organisation": "acme"}),
         ),
         ("org list", "GET /api/v1/orgs", json!(null)),
         ("org show acme", "GET /api/v1/orgs/acme", json!(null)),
-        ("org remove acme", "DELETE /api/v1/orgs/acme", json!(null)),
+        ("org delete acme", "DELETE /api/v1/orgs/acme", json!(null)),
         (
             "team create acme/dev",
             "POST /api/v1/orgs/acme/teams",
@@ -178,6 +246,11 @@ async fn commands_ask_for_what_they_say() {
             json!(null),
         ),
         (
+            "namespace acme --quota-bytes 1KiB --quota-artifacts none --default-license MIT",
+            "PATCH /api/v1/namespaces/acme",
+            json!({"quota_bytes": 1024, "quota_artifacts": 0, "default_license": "MIT"}),
+        ),
+        (
             "robot create acme+ci",
             "POST /api/v1/owners/acme/robots",
             json!({"robot": "ci"}),
@@ -210,7 +283,7 @@ async fn commands_ask_for_what_they_say() {
     let data = json!({"id": 8, "token": "grn_t_new", "role": "owner", "entries": []});
     for (command, line, body) in cases {
         let stub = Stub::granary(&data);
-        let machine = Machine::new().env("GRANARY_TOKEN", "grn_t_some");
+        let machine = Machine::new().env("GRANARY_TOKEN", " grn_t_some\n");
         let url = stub.url();
         let arguments: Vec<&str> = command.split(' ').chain(["--server", &url]).collect();
         machine.run(&arguments).await.exits(0);

@@ -70,6 +70,17 @@ pub struct KnownToken {
     pub scopes: Scopes,
 }
 
+/// Whose a credential is, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct CredentialBearer {
+    /// Its user or robot.
+    pub name: String,
+    /// Whether that is a robot.
+    pub is_robot: bool,
+    /// When it ends, in microseconds since 1970.
+    pub expires_at: Option<i64>,
+}
+
 /// An API token as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
@@ -225,6 +236,16 @@ impl Catalog {
         let mut tokens = tokens?;
         tokens.sort_unstable_by_key(|token| token.id);
         Ok(tokens)
+    }
+
+    /// Whose a credential is, and when it ends.
+    pub async fn bearer_of(
+        &self,
+        credential: CredentialId,
+    ) -> Result<Option<CredentialBearer>, CatalogError> {
+        let query = "SELECT p.handle AS name, p.kind = 2 AS is_robot, c.expires_at \
+                     FROM credentials c JOIN principals p ON p.id = c.principal_id WHERE c.id = $1";
+        self.reads.one(query, [credential.0.into()]).await
     }
 
     /// Keeps a token that somebody made.

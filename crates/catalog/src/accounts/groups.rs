@@ -1,7 +1,7 @@
 //! Organisations and teams. Whatever is changed of an organisation, its members, teams or robots locks the organisation's row
 //! first, so that two changes of one organisation come one after the other; rows of others are locked behind it.
 
-use granary_access::{AddressBlocks, Handle, PrincipalId, Role, TeamHandle};
+use granary_access::{AddressBlocks, CredentialId, Handle, PrincipalId, Role, TeamHandle};
 use sea_orm::FromQueryResult;
 use serde_json::json;
 
@@ -27,6 +27,8 @@ pub enum Refusal {
     NamespaceTaken(String),
     /// There is no such organisation, team, robot or user.
     NoSuch(String),
+    /// That member is none of this group.
+    NoMember(String, String),
     /// The member, robot or team belongs to somebody else.
     Foreign(String),
     /// The organisation would have no owner any more.
@@ -45,6 +47,13 @@ pub enum Refusal {
     NoNamespace,
     /// Whoever set the list could ask from this address no longer.
     ShutsOut(String),
+    /// The token has a successor already.
+    HasSuccessor {
+        /// Its number.
+        successor: CredentialId,
+        /// When the token ends, in microseconds since 1970.
+        ends_at: Option<i64>,
+    },
 }
 
 /// What was done, or why it could not be.

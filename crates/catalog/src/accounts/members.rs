@@ -194,8 +194,9 @@ impl Catalog {
             let Some(group) = organisation(write, &handle).await? else {
                 return Ok(Err(Refusal::NoSuch(handle)));
             };
+            // Who is not there is told of in the same words.
             let Some(found) = candidate(write, &member).await? else {
-                return Ok(Err(Refusal::NoSuch(member)));
+                return Ok(Err(Refusal::NoMember(member, handle)));
             };
             let organisation = (group, handle.as_str());
             if let Some(refusal) = of_owners(write, by, organisation, found.id, None).await? {
@@ -204,7 +205,7 @@ impl Catalog {
             let values = || [found.id.into(), group.into()];
             let leave = "DELETE FROM memberships WHERE member_id = $1 AND organisation_id = $2";
             if sql::execute(&write.transaction, leave, values()).await? == 0 {
-                return Ok(Err(Refusal::NoSuch(member)));
+                return Ok(Err(Refusal::NoMember(member, handle)));
             }
             let mut grants = 0;
             if found.kind != ROBOT {
@@ -284,7 +285,7 @@ impl Catalog {
                          AND member_id = (SELECT id FROM principals WHERE handle = $2)";
             let values = [group.into(), member.as_str().into()];
             if sql::execute(&write.transaction, leave, values).await? == 0 {
-                return Ok(Err(Refusal::NoSuch(member)));
+                return Ok(Err(Refusal::NoMember(member, handle.to_string())));
             }
             count_up(write).await?;
             let detail = json!({ "member": member });

@@ -24,6 +24,8 @@ use crate::{
 /// What leave is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Office {
+    /// To learn who one is.
+    Oneself,
     /// To look after one's own account.
     Account,
     /// To look after the installation.
@@ -42,6 +44,7 @@ impl Office {
     /// What is asked of the decision function.
     pub fn action(&self) -> Action<'static> {
         match self {
+            Self::Oneself => Action::Ping,
             Self::Account => Action::OwnAccount,
             Self::Installation => Action::Installation,
             Self::Organisation(_, least) => Action::Organisation(*least),
@@ -226,7 +229,7 @@ fn question(
     office: &Office,
 ) -> (String, Vec<sea_orm::Value>) {
     let (organisation, team) = match office {
-        Office::Account | Office::Installation => {
+        Office::Oneself | Office::Account | Office::Installation => {
             return rights::question(dialect, principal, None);
         }
         Office::Repository(name) => return rights::question(dialect, principal, Some(name)),
@@ -260,7 +263,11 @@ fn read(
                 read.rights.namespace_exists || read.rights.is_own || read.rights.is_administrator;
         }
         Office::Organisation(..) => read.rights.exists = read.rights.namespace_exists,
-        Office::Account | Office::Installation | Office::Team(_) | Office::Repository(_) => {}
+        Office::Oneself
+        | Office::Account
+        | Office::Installation
+        | Office::Team(_)
+        | Office::Repository(_) => {}
     }
     Ok(read)
 }
@@ -274,7 +281,7 @@ impl Catalog {
     ) -> Result<RightsNow, CatalogError> {
         if matches!(
             office,
-            Office::Account | Office::Installation | Office::Repository(_)
+            Office::Oneself | Office::Account | Office::Installation | Office::Repository(_)
         ) {
             return self.rights(principal, office.repository()).await;
         }

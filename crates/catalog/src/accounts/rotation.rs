@@ -42,17 +42,18 @@ struct FormerRow {
     scopes: Option<String>,
     addresses: Option<String>,
     expires_at: Option<i64>,
+    replaced_by: Option<i64>,
 }
 
-/// The token, if it has not ended and has no successor.
+/// The token, if it has not ended.
 async fn former(
     write: &Write,
     token: CredentialId,
     owner: Option<PrincipalId>,
 ) -> Result<Option<FormerRow>, CatalogError> {
     let lock = format!(
-        "SELECT name, scopes, addresses, expires_at FROM credentials \
-         WHERE id = $1 AND kind = 2 AND revoked_at IS NULL AND replaced_by IS NULL AND (expires_at IS NULL OR expires_at > $2) \
+        "SELECT name, scopes, addresses, expires_at, replaced_by FROM credentials \
+         WHERE id = $1 AND kind = 2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) \
          AND principal_id = COALESCE($3, principal_id){}",
         write.dialect.lock("credentials")
     );
@@ -63,7 +64,7 @@ async fn former(
 
 impl Catalog {
     /// Gives an API token a successor of the same name, scopes, addresses and end. The former one ends after the overlap, if not
-    /// before. [`Refusal::NoSuch`] if it has ended, has a successor, or is not `owner`'s where one is named.
+    /// before. [`Refusal::NoSuch`] if it has ended, or is not `owner`'s where one is named.
     pub async fn rotate_token(
         &self,
         by: &Authority,
@@ -83,6 +84,12 @@ impl Catalog {
             let Some(found) = former(write, rotation.token, owner).await? else {
                 return Ok(Err(gone));
             };
+            if let Some(successor) = found.replaced_by {
+                return Ok(Err(Refusal::HasSuccessor {
+                    successor: CredentialId(successor),
+                    ends_at: found.expires_at,
+                }));
+            }
             if let Some(refusal) = refusal {
                 return Ok(Err(refusal));
             }

@@ -67,6 +67,9 @@ pub enum AccountsError {
     /// There is nobody of that name who could have anything.
     #[error("there is no organisation or user '{0}'")]
     NoSuchOwner(String),
+    /// That member is none of this organisation or team.
+    #[error("'{0}' does not belong to '{1}'")]
+    NoMember(String, String),
     /// It belongs to somebody else.
     #[error(
         "'{0}' belongs to somebody else: teams and robots have rights, and robots are members, with their own organisation or user only"
@@ -151,6 +154,16 @@ pub enum AccountsError {
     /// There is no such token.
     #[error("there is no token {0} that has not ended")]
     NoSuchToken(i64),
+    /// The token was rotated before.
+    #[error(
+        "this token has a successor already, the token {successor}, and {end}: rotate that one"
+    )]
+    HasSuccessor {
+        /// Its successor.
+        successor: i64,
+        /// When it ends.
+        end: String,
+    },
     /// No issuer can be like that.
     #[error("this cannot be an issuer of identity tokens: {0}")]
     InvalidIssuer(String),
@@ -162,7 +175,15 @@ pub enum AccountsError {
         "a publisher has 1 to 64 scopes, none of them with 'account'; leave them out for all that its robot may in repositories"
     )]
     PublisherScopes,
-    /// There is no such issuer.
+    /// That issuer is trusted already.
+    #[error(
+        "the issuer '{0}' is trusted already: 'granary admin issuer change {0}' changes its keys or its audience"
+    )]
+    IssuerTaken(String),
+    /// There is no issuer of that number or identifier.
+    #[error("there is no issuer {0}")]
+    NoIssuer(String),
+    /// The issuer whose tokens are to be taken is not trusted.
     #[error("the issuer '{0}' is not trusted: an administrator adds it first")]
     NoSuchIssuer(String),
     /// There is no such publisher.

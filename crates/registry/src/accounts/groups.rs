@@ -181,6 +181,7 @@ impl From<Refusal> for AccountsError {
             Refusal::Taken(name) => Self::Taken(name),
             Refusal::NamespaceTaken(name) => Self::NamespaceTaken(name),
             Refusal::NoSuch(name) => Self::NoSuch(name),
+            Refusal::NoMember(member, group) => Self::NoMember(member, group),
             Refusal::Foreign(name) => Self::Foreign(name),
             Refusal::LastOwner(organisation) => Self::LastOwner(organisation),
             Refusal::OwnersOnly => Self::OwnersOnly,
@@ -190,6 +191,10 @@ impl From<Refusal> for AccountsError {
             Refusal::OldReplica(version) => Self::IgnoresAddresses(version),
             Refusal::NoNamespace => Self::NoNamespace,
             Refusal::ShutsOut(address) => Self::ShutsOut(address),
+            Refusal::HasSuccessor { successor, ends_at } => Self::HasSuccessor {
+                successor: successor.0,
+                end: super::time::end(ends_at),
+            },
         }
     }
 }

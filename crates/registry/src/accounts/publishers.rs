@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use granary_access::{RobotHandle, Scope, Scopes, Verb};
-use granary_catalog::{NewIssuer, NewPublisher, StoredIssuer, StoredPublisher};
+use granary_catalog::{NewIssuer, NewPublisher, Refusal, StoredIssuer, StoredPublisher};
 use granary_identity::oidc::{ClaimPattern, ClaimRules, ForeignKeys, IssuerPreset, IssuerUrl};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -135,28 +135,9 @@ impl IssuerRequest {
         let url: IssuerUrl = identifier(&self.issuer)
             .parse()
             .map_err(|refused: granary_identity::oidc::UrlRefused| invalid(refused.to_string()))?;
-        if let Some(keys) = &self.jwks {
-            ForeignKeys::parse(keys.as_bytes()).map_err(|refused| invalid(refused.to_string()))?;
-        } else if url.is_plain() && !is_loopback(&url) {
-            return Err(invalid(format!(
-                "whoever is between here and {url} could put his own keys into its answers: write https, or give its keys"
-            )));
-        }
-        if let Some(text) = &self.keys_url {
-            if self.jwks.is_some() {
-                return Err(invalid(
-                    "give its keys or where they are, not both".to_owned(),
-                ));
-            }
-            url.configured(text)
-                .map_err(|refused| invalid(refused.to_string()))?;
-        }
+        check_keys(&url, self.keys_url.as_deref(), self.jwks.as_deref())?;
         let audience = self.audience.unwrap_or_default();
-        if audience.len() > MOST_AUDIENCE || audience.contains(char::is_control) {
-            return Err(invalid(format!(
-                "an audience has at most {MOST_AUDIENCE} bytes, and no control characters"
-            )));
-        }
+        check_audience(&audience)?;
         Ok(NewIssuer {
             issuer: url.as_str().to_owned(),
             preset: preset.as_str().to_owned(),
@@ -167,8 +148,46 @@ impl IssuerRequest {
     }
 }
 
+/// Whether keys, or where they are, can be those of an issuer.
+pub(super) fn check_keys(
+    url: &IssuerUrl,
+    keys_url: Option<&str>,
+    jwks: Option<&str>,
+) -> Result<(), AccountsError> {
+    let invalid = |problem: String| AccountsError::InvalidIssuer(problem);
+    if let Some(keys) = jwks {
+        ForeignKeys::parse(keys.as_bytes()).map_err(|refused| invalid(refused.to_string()))?;
+    } else if url.is_plain() && !is_loopback(url) {
+        return Err(invalid(format!(
+            "whoever is between here and {url} could put his own keys into its answers: write https, or give its keys"
+        )));
+    }
+    let Some(text) = keys_url else {
+        return Ok(());
+    };
+    if jwks.is_some() {
+        return Err(invalid(
+            "give its keys or where they are, not both".to_owned(),
+        ));
+    }
+    let configured = url.configured(text);
+    configured
+        .map(drop)
+        .map_err(|refused| invalid(refused.to_string()))
+}
+
+/// Whether tokens can be for that.
+pub(super) fn check_audience(audience: &str) -> Result<(), AccountsError> {
+    match audience.len() > MOST_AUDIENCE || audience.contains(char::is_control) {
+        true => Err(AccountsError::InvalidIssuer(format!(
+            "an audience has at most {MOST_AUDIENCE} bytes, and no control characters"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// The identifier of an issuer that is meant by it or by the name of its preset.
-fn identifier(issuer: &str) -> &str {
+pub(super) fn identifier(issuer: &str) -> &str {
     let preset: Option<IssuerPreset> = issuer.parse().ok();
     let known = preset.and_then(IssuerPreset::default_issuer);
     known.unwrap_or(issuer)
@@ -208,7 +227,7 @@ fn scopes(asked: Option<Vec<Scope>>) -> Result<Scopes, AccountsError> {
 }
 
 impl Registry {
-    fn issuer_report(&self, stored: StoredIssuer) -> IssuerReport {
+    pub(super) fn issuer_report(&self, stored: StoredIssuer) -> IssuerReport {
         IssuerReport {
             id: stored.id,
             issuer: stored.issuer,
@@ -230,15 +249,11 @@ impl Leave<Installation> {
     pub async fn add_issuer(&self, request: IssuerRequest) -> Result<IssuerReport, AccountsError> {
         let new = request.checked()?;
         let (catalog, issuer) = (&self.parts().catalog, new.issuer.clone());
-        settled(catalog.trust_issuer(self.authority(), new).await?)?;
-        let stored = catalog.trusted_issuer(&issuer).await?;
-        let stored = stored.ok_or(AccountsError::NoSuchIssuer(issuer))?;
-        let trusted = TrustedIssuer::read(&stored, self.registry.service())?;
-        let tried = self.parts().rules.accounts.issuers.keys(&trusted).await;
-        Ok(IssuerReport {
-            problem: tried.err().map(|refused| refused.to_string()),
-            ..self.registry.issuer_report(stored)
-        })
+        match done(catalog.trust_issuer(self.authority(), new).await?)? {
+            Err(Refusal::Taken(issuer)) => return Err(AccountsError::IssuerTaken(issuer)),
+            made => made?,
+        };
+        self.tried_issuer(issuer).await
     }
 
     /// All issuers that are trusted, by their identifiers.
@@ -248,15 +263,6 @@ impl Leave<Installation> {
         Ok(issuers
             .map(|issuer| self.registry.issuer_report(issuer))
             .collect())
-    }
-
-    /// Trusts an issuer no longer. Its publishers go with it, and count no longer.
-    pub async fn remove_issuer(&self, id: i64) -> Result<(), AccountsError> {
-        let catalog = &self.parts().catalog;
-        match done(catalog.distrust_issuer(self.authority(), id).await?)? {
-            true => Ok(()),
-            false => Err(AccountsError::NoSuchIssuer(id.to_string())),
-        }
     }
 
     /// Removes a publisher of whomever. What was signed in by it counts no longer.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     AccountsError, AccountsReport,
     groups::{Page, PageRequest},
+    issuers::IssuerChange,
     publishers::{IssuerReport, IssuerRequest, PublisherReport, PublisherRequest},
 };
 use crate::{Installation, Registry, RobotOwner};
@@ -18,10 +19,17 @@ pub enum PublishingCommand {
     AddIssuer(IssuerRequest),
     /// List the issuers.
     Issuers,
+    /// Change an issuer.
+    ChangeIssuer {
+        /// Its number or identifier.
+        issuer: String,
+        /// What is to be changed.
+        change: IssuerChange,
+    },
     /// Trust an issuer no longer.
     RemoveIssuer {
-        /// Its number.
-        id: i64,
+        /// Its number or identifier.
+        issuer: String,
     },
     /// Add a publisher.
     AddPublisher {
@@ -50,6 +58,8 @@ pub enum PublishingCommand {
 pub enum PublishingReport {
     /// The issuer is trusted.
     IssuerAdded(IssuerReport),
+    /// The issuer is changed.
+    IssuerChanged(IssuerReport),
     /// All issuers.
     Issuers {
         /// By their identifiers.
@@ -81,10 +91,12 @@ impl Registry {
             Command::Issuers => PublishingReport::Issuers {
                 issuers: leave.issuers().await?,
             },
-            Command::RemoveIssuer { id } => {
-                leave.remove_issuer(id).await?;
-                PublishingReport::Removed { id }
+            Command::ChangeIssuer { issuer, change } => {
+                PublishingReport::IssuerChanged(leave.change_issuer(&issuer, change).await?)
             }
+            Command::RemoveIssuer { issuer } => PublishingReport::Removed {
+                id: leave.remove_issuer(&issuer).await?,
+            },
             Command::AddPublisher { owner, request } => {
                 PublishingReport::PublisherAdded(owners(owner).add_publisher(request).await?)
             }

@@ -80,7 +80,7 @@ impl Verified {
 /// How long a sign-in waits for another of the same credentials.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const BUSY: SignInError = SignInError::Busy {
+pub(super) const BUSY: SignInError = SignInError::Busy {
     retry_after: Duration::from_secs(1),
 };
 

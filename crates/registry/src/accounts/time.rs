@@ -12,7 +12,16 @@ pub(super) fn serialize<S: Serializer>(micros: &i64, serializer: S) -> Result<S:
     }
 }
 
-/// The same, or nothing.
+/// When something ends, for people: without fractions of a second.
+pub(super) fn end(micros: Option<i64>) -> String {
+    let time = micros.and_then(|micros| Timestamp::from_second(micros / 1_000_000).ok());
+    match time {
+        Some(time) => format!("ends at {time}"),
+        None => "does not end by itself".to_owned(),
+    }
+}
+
+/// Microseconds since 1970 as RFC 3339, or nothing.
 pub(super) mod optional {
     use super::Serializer;
 

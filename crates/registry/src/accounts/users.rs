@@ -1,13 +1,13 @@
 //! Users, as who administers the installation sees them.
 
 use granary_access::{AddressBlocks, Handle, Principal, PrincipalId, Reason, Scopes};
-use granary_catalog::{Departed, Departure, NewUser, PrincipalKind};
+use granary_catalog::{Departed, Departure, NewUser, Office, PrincipalKind};
 use granary_identity::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AccountsError, SignInError};
-use crate::{Installation, Leave, OwnAccount, Registry, leave::done};
+use crate::{Installation, Leave, Oneself, OwnAccount, Registry, leave::done};
 
 /// How a user goes or returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -106,33 +106,58 @@ impl Leave<Installation> {
     }
 }
 
-/// One's own account, for people and programs.
+/// What an account is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccountKind {
+    /// A person's.
+    User,
+    /// A machine's, of a user or an organisation.
+    Robot,
+}
+
+/// Who one is, for people and programs.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AccountReport {
-    /// The user's name.
+    /// The user's or the robot's name.
     pub user: String,
-    /// Whether it administers the installation.
-    pub administrator: bool,
+    /// Which of them it is.
+    pub kind: AccountKind,
+    /// Whether it administers the installation; nothing if the credentials at hand may not look after the account.
+    pub administrator: Option<bool>,
     /// What the credentials at hand cap; nothing if it is not said.
     pub scopes: Scopes,
+    /// When the credentials at hand end. A token of the token service ends before what it was given for.
+    #[serde(serialize_with = "super::time::optional::serialize")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<i64>,
+}
+
+impl Leave<Oneself> {
+    /// Who one is.
+    pub async fn account(&self) -> Result<AccountReport, AccountsError> {
+        let caller = self.authority().caller();
+        let Principal::Known { credential, .. } = &caller.principal else {
+            return Err(AccountsError::Denied(Reason::NoCredentials));
+        };
+        let bearer = self.parts().catalog.bearer_of(credential.id).await?;
+        let bearer = bearer.ok_or(AccountsError::Denied(Reason::Ended))?;
+        let account = self.registry.decided_of(&caller, &Office::Account).await?;
+        let (decision, rights) = account;
+        Ok(AccountReport {
+            user: bearer.name,
+            kind: match bearer.is_robot {
+                true => AccountKind::Robot,
+                false => AccountKind::User,
+            },
+            administrator: decision.allows().then_some(rights.rights.is_administrator),
+            scopes: credential.scopes.clone(),
+            expires_at: bearer.expires_at,
+        })
+    }
 }
 
 impl Leave<OwnAccount> {
-    /// Who one is.
-    pub async fn account(&self) -> Result<AccountReport, AccountsError> {
-        let id = self.own_id()?;
-        let user = self.parts().catalog.user(id).await?;
-        let user = user.ok_or(AccountsError::Denied(Reason::Ended))?;
-        Ok(AccountReport {
-            user: user.name,
-            administrator: user.is_administrator,
-            scopes: match self.principal() {
-                Principal::Known { credential, .. } => credential.scopes.clone(),
-                _ => Scopes::unlimited(),
-            },
-        })
-    }
-
     /// Changes one's own password, by the one that counts now. A robot has none.
     pub async fn change_password(&self, current: Secret, new: Secret) -> Result<(), AccountsError> {
         let caller = self.authority().caller();

@@ -16,7 +16,7 @@ use granary_identity::{
 };
 use moka::sync::Cache;
 
-use super::sign_in::{SignInError, WHOEVER};
+use super::sign_in::{BUSY, SignInError, WHOEVER};
 use crate::{Registry, RegistryError};
 
 /// How many seconds clocks may differ.
@@ -306,6 +306,12 @@ impl Registry {
         }
         let rows = self.parts.catalog.publishers_of_issuer(issuer.id).await;
         let rows = rows.map_err(RegistryError::from)?.into_iter();
+        // Publishers of now are none for a token that keys of before verified.
+        let now = self.parts.catalog.trusted_issuer(&issuer.issuer).await;
+        let now = now.map_err(RegistryError::from)?;
+        if !now.is_some_and(|now| now.verifies_as(issuer)) {
+            return Err(BUSY);
+        }
         let publishers = rows.filter_map(|stored| match serde_json::from_str(&stored.claims) {
             Ok(rules) => Some(Publisher { stored, rules }),
             Err(error) => {

@@ -318,7 +318,7 @@ fn what_a_team_was_granted_its_members_have_as_long_as_they_are_that() {
         admin.remove_member("dave").await.unwrap();
         assert_eq!(held(registry, &dave).await, NOTHING);
         let left = admin.remove_member("dave").await;
-        assert!(matches!(left, Err(AccountsError::NoSuch(_))), "{left:?}");
+        assert!(matches!(left, Err(AccountsError::NoMember(..))), "{left:?}");
     });
 }
 

@@ -1,16 +1,21 @@
 //! Publishers: until when they wait, what they cap, and which of several counts.
 
 use granary_identity::parse_scopes;
-use granary_registry::{AccountsError, OwnAccount, PublisherRequest, Shown};
+use granary_registry::{
+    AccountsError, AnonymousMode, IssuerChange, OwnAccount, PublisherRequest, PublishingCommand,
+    PublishingReport, Reason, Shown,
+};
 
 use crate::{
-    accounts::{pushes, reason, secret, sign_in},
+    accounts::{pushes, reason, rules, secret, sign_in},
     gate::{run, together},
     groups::{own_robots, robots_of_acme},
+    issuer::Issuer,
     workload::{
-        add, assert_wrong, by_bearer, ci, exchange, publisher, publishers, put_tag, release,
-        releases, robot,
+        add, assert_wrong, by_bearer, ci, exchange, publisher, publishers, publishing, put_tag,
+        release, releases, robot,
     },
+    world::{is_postgres, open},
 };
 
 #[test]
@@ -116,6 +121,106 @@ fn a_user_takes_no_jobs_from_an_organisation() {
         let full = hers.add_publisher(wide()).await;
         assert!(matches!(full, Err(AccountsError::Full(50))), "{full:?}");
         add(registry, releases(&issuer)).await;
+    });
+}
+
+#[test]
+fn other_keys_of_an_issuer_end_what_the_former_ones_proved() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
+        let other = match is_postgres() {
+            true => open(world.folder.path(), rules(AnonymousMode::None)).await,
+            false => registry.clone(),
+        };
+        let capped = PublisherRequest {
+            scopes: Some(vec!["read,write:acme/app:v*".parse().unwrap()]),
+            ..releases(&issuer)
+        };
+        let added = add(registry, capped).await;
+        let token = issuer.token(&release(&issuer));
+        let was = by_bearer(&other, &token).await.unwrap();
+        put_tag(&other, &was, "acme/app", "v1").await.unwrap();
+        let ours = other.issue_token(&was, &[], None).await.unwrap().token;
+
+        let later = Issuer::new(&issuer.url);
+        let change = async |named: &str, change: IssuerChange| {
+            let issuer = named.to_owned();
+            publishing(registry, PublishingCommand::ChangeIssuer { issuer, change }).await
+        };
+        let keys = |issuer: &Issuer| IssuerChange {
+            has_other_keys: true,
+            jwks: Some(issuer.jwks()),
+            ..IssuerChange::default()
+        };
+        let changed = change("github", keys(&later)).await.unwrap();
+        let PublishingReport::IssuerChanged(changed) = changed else {
+            panic!("{changed:?}");
+        };
+        assert!(changed.given_keys && changed.problem.is_none());
+
+        // What the former key signed counts no longer, nor what was given for it, at no replica.
+        let by_ours = by_bearer(&other, ours.expose()).await.unwrap();
+        for who in [&was, &by_ours] {
+            let refused = reason(put_tag(&other, who, "acme/app", "v2").await);
+            assert_eq!(refused, Some(Reason::Ended));
+        }
+        other.forget(Shown::Bearer(secret(&token)));
+        assert_wrong(by_bearer(&other, &token).await, "the former key");
+        // The publisher is the same, and caps the same.
+        let now = publishers(registry).await;
+        assert_eq!((now.len(), now[0].id), (1, added.id));
+        assert_eq!(now[0].scopes, added.scopes);
+        let token = later.token(&release(&later));
+        let who = by_bearer(&other, &token).await.unwrap();
+        put_tag(&other, &who, "acme/app", "v2").await.unwrap();
+        assert!(put_tag(&other, &who, "acme/app", "latest").await.is_err());
+
+        // Another audience alone leaves the keys.
+        let id = changed.id.to_string();
+        let audience = |text: &str| IssuerChange {
+            audience: Some(text.to_owned()),
+            ..IssuerChange::default()
+        };
+        change(&id, audience("elsewhere")).await.unwrap();
+        let refused = reason(put_tag(&other, &who, "acme/app", "v3").await);
+        assert_eq!(refused, Some(Reason::Ended));
+        other.forget(Shown::Bearer(secret(&token)));
+        assert_wrong(by_bearer(&other, &token).await, "another audience");
+        change(&id, audience("")).await.unwrap();
+        by_bearer(&other, &token).await.unwrap();
+
+        for (named, wrong) in [
+            (
+                "github",
+                IssuerChange {
+                    jwks: Some("{}".to_owned()),
+                    ..keys(&later)
+                },
+            ),
+            (
+                "github",
+                IssuerChange {
+                    keys_url: Some("https://a.example".to_owned()),
+                    ..keys(&later)
+                },
+            ),
+            ("github", audience("a\nb")),
+        ] {
+            let refused = change(named, wrong).await;
+            assert!(
+                matches!(refused, Err(AccountsError::InvalidIssuer(_))),
+                "{refused:?}"
+            );
+        }
+        for nobody in ["7777", "https://nobody.example"] {
+            let refused = change(nobody, audience("a")).await;
+            assert!(
+                matches!(refused, Err(AccountsError::NoIssuer(_))),
+                "{refused:?}"
+            );
+        }
     });
 }
 

@@ -424,7 +424,7 @@ fn a_token_and_its_successor_are_both_good_for_a_while() {
         assert!(kept[0].expires_at < kept[1].expires_at);
         let twice = mine.rotate_token(RotateRequest { id, overlap }).await;
         assert!(
-            matches!(twice, Err(AccountsError::NoSuchToken(_))),
+            matches!(&twice, Err(AccountsError::HasSuccessor { .. })),
             "{:?}",
             twice.err()
         );

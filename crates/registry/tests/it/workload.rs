@@ -21,7 +21,7 @@ use crate::{
 
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 
-async fn publishing(
+pub(crate) async fn publishing(
     registry: &Registry,
     command: PublishingCommand,
 ) -> Result<PublishingReport, AccountsError> {
@@ -364,12 +364,12 @@ fn whatever_is_withdrawn_counts_no_longer_at_the_next_request() {
         let Ok(PublishingReport::Issuers { issuers }) = all else {
             panic!("{all:?}");
         };
-        let id = issuers[0].id;
-        let remove = PublishingCommand::RemoveIssuer { id };
+        let issuer = issuers[0].id.to_string();
+        let remove = PublishingCommand::RemoveIssuer { issuer };
         publishing(registry, remove.clone()).await.unwrap();
         has_ended(was).await;
         let again = publishing(registry, remove).await;
-        assert!(matches!(again, Err(AccountsError::NoSuchIssuer(_))));
+        assert!(matches!(again, Err(AccountsError::NoIssuer(_))));
     });
 }
 
@@ -413,7 +413,7 @@ fn what_would_match_everybody_or_belongs_to_others_is_refused() {
             jwks: None,
         };
         let refused = publishing(registry, PublishingCommand::AddIssuer(twice)).await;
-        assert!(matches!(refused, Err(AccountsError::Taken(_))));
+        assert!(matches!(refused, Err(AccountsError::IssuerTaken(_))));
         assert!(publishers(registry).await.is_empty());
         // A publisher of one organisation is none of another's.
         let id = add(registry, releases(&issuer)).await.id;

@@ -9,6 +9,7 @@ use crate::cli::{AddressesArgs, PublisherRuleArgs};
 #[derive(Debug, Subcommand)]
 pub enum RobotCommand {
     /// Make a robot. Its tokens are made with 'granary robot token', and looked after with 'granary token ... --robot'.
+    #[command(alias = "add")]
     Create {
         /// The robot.
         #[arg(value_name = "OWNER+ROBOT", value_parser = part_of_plus)]
@@ -30,6 +31,7 @@ pub enum RobotCommand {
         addresses: AddressesArgs,
     },
     /// Remove a robot for good, with its tokens and rights.
+    #[command(alias = "delete")]
     Remove {
         /// The robot.
         #[arg(value_name = "OWNER+ROBOT", value_parser = part_of_plus)]

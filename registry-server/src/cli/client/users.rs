@@ -10,6 +10,7 @@ use crate::cli::{AddressesArgs, PasswordArgs, VisibilityArg};
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
     /// Make a user, who may do everything in repositories whose names begin with his.
+    #[command(alias = "create")]
     Add {
         /// The user's name.
         #[arg(value_name = "NAME")]
@@ -23,7 +24,7 @@ pub enum UserCommand {
     },
     /// List the users.
     List,
-    /// Give a user another password. Whatever was logged in by the former one has to log in again.
+    /// Give a user another password. Whatever was logged in by the former one has to log in again; API tokens stay good.
     Password {
         /// The user's name.
         #[arg(value_name = "NAME")]
@@ -54,6 +55,7 @@ pub enum UserCommand {
         user: String,
     },
     /// Remove a user for good, with its tokens and grants. Its repositories stay; whoever gets its name gets nothing of it.
+    #[command(alias = "delete")]
     Remove {
         /// The user's name.
         #[arg(value_name = "NAME")]
@@ -91,6 +93,7 @@ pub struct SetVisibilityArgs {
 #[derive(Debug, Subcommand)]
 pub enum RepositoryCommand {
     /// Remove a repository with all that is in it, at once and for good.
+    #[command(alias = "delete")]
     Remove {
         /// The repository.
         #[arg(value_name = "REPOSITORY")]

@@ -3,7 +3,7 @@
 use granary_identity::parse_scopes;
 use granary_registry::{
     AccountsError, AnonymousMode, IssuerChange, OwnAccount, PublisherRequest, PublishingCommand,
-    PublishingReport, Reason, Shown,
+    PublishingReport, Reason, Registry, Shown,
 };
 
 use crate::{
@@ -96,6 +96,30 @@ fn a_publisher_caps_what_its_robot_may() {
     });
 }
 
+async fn change(
+    registry: &Registry,
+    named: &str,
+    change: IssuerChange,
+) -> Result<PublishingReport, AccountsError> {
+    let issuer = named.to_owned();
+    publishing(registry, PublishingCommand::ChangeIssuer { issuer, change }).await
+}
+
+fn keys(issuer: &Issuer) -> IssuerChange {
+    IssuerChange {
+        has_other_keys: true,
+        jwks: Some(issuer.jwks()),
+        ..IssuerChange::default()
+    }
+}
+
+fn audience(text: &str) -> IssuerChange {
+    IssuerChange {
+        audience: Some(text.to_owned()),
+        ..IssuerChange::default()
+    }
+}
+
 #[test]
 fn a_user_takes_no_jobs_from_an_organisation() {
     let _unset = together();
@@ -145,16 +169,7 @@ fn other_keys_of_an_issuer_end_what_the_former_ones_proved() {
         let ours = other.issue_token(&was, &[], None).await.unwrap().token;
 
         let later = Issuer::new(&issuer.url);
-        let change = async |named: &str, change: IssuerChange| {
-            let issuer = named.to_owned();
-            publishing(registry, PublishingCommand::ChangeIssuer { issuer, change }).await
-        };
-        let keys = |issuer: &Issuer| IssuerChange {
-            has_other_keys: true,
-            jwks: Some(issuer.jwks()),
-            ..IssuerChange::default()
-        };
-        let changed = change("github", keys(&later)).await.unwrap();
+        let changed = change(registry, "github", keys(&later)).await.unwrap();
         let PublishingReport::IssuerChanged(changed) = changed else {
             panic!("{changed:?}");
         };
@@ -179,43 +194,47 @@ fn other_keys_of_an_issuer_end_what_the_former_ones_proved() {
 
         // Another audience alone leaves the keys.
         let id = changed.id.to_string();
-        let audience = |text: &str| IssuerChange {
-            audience: Some(text.to_owned()),
-            ..IssuerChange::default()
-        };
-        change(&id, audience("elsewhere")).await.unwrap();
+        change(registry, &id, audience("elsewhere")).await.unwrap();
         let refused = reason(put_tag(&other, &who, "acme/app", "v3").await);
         assert_eq!(refused, Some(Reason::Ended));
         other.forget(Shown::Bearer(secret(&token)));
         assert_wrong(by_bearer(&other, &token).await, "another audience");
-        change(&id, audience("")).await.unwrap();
+        change(registry, &id, audience("")).await.unwrap();
         by_bearer(&other, &token).await.unwrap();
+    });
+}
 
+#[test]
+fn what_no_issuer_can_be_changed_to_is_refused() {
+    let _unset = together();
+    run(async {
+        let (world, issuer) = ci().await;
+        let registry = &world.registry;
         for (named, wrong) in [
             (
                 "github",
                 IssuerChange {
                     jwks: Some("{}".to_owned()),
-                    ..keys(&later)
+                    ..keys(&issuer)
                 },
             ),
             (
                 "github",
                 IssuerChange {
                     keys_url: Some("https://a.example".to_owned()),
-                    ..keys(&later)
+                    ..keys(&issuer)
                 },
             ),
             ("github", audience("a\nb")),
         ] {
-            let refused = change(named, wrong).await;
+            let refused = change(registry, named, wrong).await;
             assert!(
                 matches!(refused, Err(AccountsError::InvalidIssuer(_))),
                 "{refused:?}"
             );
         }
         for nobody in ["7777", "https://nobody.example"] {
-            let refused = change(nobody, audience("a")).await;
+            let refused = change(registry, nobody, audience("a")).await;
             assert!(
                 matches!(refused, Err(AccountsError::NoIssuer(_))),
                 "{refused:?}"

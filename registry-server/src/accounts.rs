@@ -89,9 +89,10 @@ pub fn user(command: &UserCommand) -> anyhow::Result<()> {
                 password: password(&args.password)?,
             };
             done(&args.config, command, args.json, |report| {
+                let user = text(report, "user");
                 format!(
-                    "{} has another password; what was logged in by the former one has to log in again\n",
-                    text(report, "user")
+                    "{user} has another password; what was logged in by the former one has to log in again, but API tokens stay: \
+                     'granary admin token list {user}' shows them\n"
                 )
             })
         }
@@ -172,7 +173,11 @@ pub fn token(command: &TokenCommand) -> anyhow::Result<()> {
                         None => "not used".to_owned(),
                     };
                     let (id, name, hint) = (&token["id"], text(token, "name"), text(token, "hint"));
-                    format!("{id}  {name}  ...{hint}  {end}  {used}  {scopes}")
+                    let successor = match &token["replaced_by"] {
+                        Value::Null => String::new(),
+                        successor => format!("  succeeded by {successor}"),
+                    };
+                    format!("{id}  {name}  ...{hint}  {end}  {used}  {scopes}{successor}")
                 })
             })
         }

@@ -13,6 +13,7 @@ mod members;
 mod office;
 mod principals;
 mod publishers;
+mod refresh;
 mod rights;
 mod robots;
 mod rotation;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::accounts::{list, scope};
+use crate::{
+    accounts::{list, scope},
+    maintenance::moment,
+};
 
 /// A column: its title, the field it shows, and what stands for nothing.
 #[derive(Clone, Copy)]
@@ -33,8 +36,13 @@ impl Column {
     fn of(&self, row: &Value) -> String {
         match &row[self.field] {
             Value::Null => self.nothing.unwrap_or("-").to_owned(),
+            Value::String(time) if self.is_time() => plain(&moment(time)),
             value => cell(value),
         }
+    }
+
+    fn is_time(&self) -> bool {
+        matches!(self.field, "at" | "since") || self.field.ends_with("_at")
     }
 
     fn is_shown(&self, rows: &[Value]) -> bool {
@@ -150,13 +158,13 @@ mod tests {
     fn columns_stand_below_each_other() {
         let rows = [
             json!({"id": 7, "name": "ä", "ends_at": null}),
-            json!({"id": 12, "name": "", "scopes": [{"verbs": ["read", "write"], "repositories": "a/**", "tags": ["v*"]}]}),
+            json!({"id": 12, "name": "", "ends_at": "2026-11-22T10:00:00.123456Z", "scopes": [{"verbs": ["read", "write"], "repositories": "a/**", "tags": ["v*"]}]}),
         ];
         assert_eq!(
             table(&rows, COLUMNS),
-            "ID  NAME  UNTIL     SCOPES\n\
-             7   ä     for ever  -\n\
-             12  -     for ever  read,write:a/**:v*\n"
+            "ID  NAME  UNTIL                 SCOPES\n\
+             7   ä     for ever              -\n\
+             12  -     2026-11-22T10:00:00Z  read,write:a/**:v*\n"
         );
         assert_eq!(
             fields(&rows[0], COLUMNS),

@@ -20,6 +20,7 @@ mod issuer;
 mod logins;
 mod model;
 mod namespaces;
+mod own_robots;
 mod publishers;
 mod quota;
 mod races;

@@ -36,6 +36,8 @@ mod logins;
 mod model;
 #[path = "../it/namespaces.rs"]
 mod namespaces;
+#[path = "../it/own_robots.rs"]
+mod own_robots;
 #[path = "../it/publishers.rs"]
 mod publishers;
 #[path = "../it/quota.rs"]

@@ -74,6 +74,7 @@ const ELSEWHERE: &[&str] = &[
     // Tests of the use cases stop there.
     "audit::between_batches",
     "gc::purged_part",
+    "namespace::before_change",
     "quota::counted_blobs",
     "quota::counting",
     "repository::before_remove",

@@ -85,7 +85,7 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
     let limit = call.query.rows()?.unwrap_or(CATALOG_ROWS);
     let rows = call
         .registry()
-        .repositories(&call.caller, call.query.last()?, limit + 1)
+        .repositories(&call.caller, call.query.last(), limit + 1)
         .await?;
     let (repositories, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
@@ -118,7 +118,7 @@ pub(crate) async fn get_catalog(call: &Call<'_>) -> Result<HttpResponse, Refusal
 )]
 pub(crate) async fn get_tags(call: &Call<'_>, may: May<Reading>) -> Result<HttpResponse, Refusal> {
     let limit = call.query.rows()?.unwrap_or(MOST_ROWS);
-    let rows = may.tags(call.query.last()?, limit + 1).await?;
+    let rows = may.tags(call.query.last(), limit + 1).await?;
     let (tags, next) = page(rows, limit);
     let mut answer = HttpResponse::Ok();
     if let Some(last) = next {
@@ -161,7 +161,7 @@ pub(crate) async fn get_referrers(
     digest: &str,
 ) -> Result<HttpResponse, Refusal> {
     let digest: Digest = unescape(digest).parse()?;
-    let after = call.query.last()?;
+    let after = call.query.last();
     let after = if after.is_empty() {
         Some(0)
     } else {

@@ -64,11 +64,11 @@ impl Query {
         Ok(Some(text.parse().unwrap_or(u64::MAX).min(MOST_ROWS)))
     }
 
-    /// `last`: the row behind which a page begins.
-    pub(crate) fn last(&self) -> Result<&str, Refusal> {
+    /// `last`: the row behind which a page begins, up to the first U+0000. No row has that, so the same rows are behind both;
+    /// and PostgreSQL takes it in no text.
+    pub(crate) fn last(&self) -> &str {
         let last = self.get("last").unwrap_or_default();
-        refuse_null(last)?;
-        Ok(last)
+        last.split_once('\0').map_or(last, |(before, _)| before)
     }
 
     /// `tag`: every tag to set.

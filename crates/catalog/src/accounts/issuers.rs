@@ -76,17 +76,10 @@ pub struct StoredIssuer {
 impl StoredIssuer {
     /// Whether it is the same issuer, with the same audience and keys.
     pub fn verifies_as(&self, other: &Self) -> bool {
-        let of = |issuer: &Self| {
-            let StoredIssuer {
-                id,
-                audience,
-                keys_url,
-                keys,
-                ..
-            } = issuer.clone();
-            (id, audience, keys_url, keys)
-        };
-        of(self) == of(other)
+        self.id == other.id
+            && self.audience == other.audience
+            && self.keys_url == other.keys_url
+            && self.keys == other.keys
     }
 }
 

@@ -196,7 +196,7 @@ fn of_group(dialect: Dialect) -> String {
                   CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, p.addresses AS own_addresses, \
                   c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, c.addresses AS credential_addresses, \
                   o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, o.addresses AS parent_addresses, \
-                  CAST(u.state AS bigint) AS master_state, u.addresses AS master_addresses, \
+                  CAST(u.state AS bigint) AS robot_owner_state, u.addresses AS robot_owner_addresses, \
                   n.id AS namespace_id, n.id AS owner_id, n.addresses AS owner_addresses, r.id AS repository_id, \
                   CAST(NULL AS bigint) AS visibility, CAST(NULL AS bigint) AS create_by, CAST(NULL AS bigint) AS default_visibility, \
                   CAST(NULL AS varchar) AS immutable_tags \

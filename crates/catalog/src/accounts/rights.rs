@@ -39,8 +39,8 @@ pub(super) struct RightsRow {
     revoked_at: Option<i64>,
     ends_at: Option<i64>,
     credential_addresses: Option<String>,
-    master_state: Option<i64>,
-    master_addresses: Option<String>,
+    robot_owner_state: Option<i64>,
+    robot_owner_addresses: Option<String>,
     parent_addresses: Option<String>,
     parent_revoked_at: Option<i64>,
     parent_ends_at: Option<i64>,
@@ -75,7 +75,7 @@ fn statement(dialect: Dialect, patterns: usize) -> String {
                   CAST(p.state AS bigint) AS state, p.handle, CAST(p.system_role AS bigint) AS system_role, p.addresses AS own_addresses, \
                   c.id AS credential_id, c.revoked_at, c.expires_at AS ends_at, c.addresses AS credential_addresses, \
                   o.revoked_at AS parent_revoked_at, o.expires_at AS parent_ends_at, o.addresses AS parent_addresses, \
-                  CAST(u.state AS bigint) AS master_state, u.addresses AS master_addresses, \
+                  CAST(u.state AS bigint) AS robot_owner_state, u.addresses AS robot_owner_addresses, \
                   n.id AS namespace_id, n.owner_id, w.addresses AS owner_addresses, r.id AS repository_id, CAST(r.visibility AS bigint) AS visibility, \
                   CAST(s.create_by AS bigint) AS create_by, CAST(s.default_visibility AS bigint) AS default_visibility, \
                   s.immutable_tags \
@@ -192,7 +192,7 @@ pub(super) fn read(
         accounts: head.generation.is_some(),
         stands: head.state == Some(ACTIVE)
             // A user's robot acts for him.
-            && head.master_state.is_none_or(|state| state == ACTIVE)
+            && head.robot_owner_state.is_none_or(|state| state == ACTIVE)
             && head.credential_id.is_some()
             && head.revoked_at.is_none()
             && head.parent_revoked_at.is_none()
@@ -214,7 +214,7 @@ pub(super) fn read(
         immutable: patterns(head.immutable_tags.as_deref())?,
         usable_from: [
             &head.own_addresses,
-            &head.master_addresses,
+            &head.robot_owner_addresses,
             &head.credential_addresses,
             &head.parent_addresses,
         ]

@@ -4,26 +4,17 @@ use std::collections::BTreeSet;
 
 use granary_access::{AddressBlocks, Role};
 use granary_registry::{
-    AccountsError, Caller, GroupsCommand, OrganisationAdmin, OrganisationMember, Origin,
-    OwnAccount, Principal, Reason,
+    AccountsError, Caller, GroupsCommand, OrganisationAdmin, OrganisationMember, OwnAccount, Reason,
 };
 
 use crate::{
     accounts::{bob, reason},
     gate::{run, together},
-    groups::{acme, denied, found, leave, operator, page, push_image, replicas, robots_of_acme},
+    groups::{
+        acme, at, denied, found, leave, operator, page, push_image, replicas, robots_of_acme,
+    },
     world::name,
 };
-
-fn at(who: &Principal, address: &str) -> Caller {
-    Caller {
-        principal: who.clone(),
-        origin: Origin {
-            address: Some(address.parse().unwrap()),
-            ..Origin::default()
-        },
-    }
-}
 
 #[test]
 fn elsewhere_an_organisation_looks_as_if_it_were_not_there() {

@@ -5,8 +5,8 @@ use granary_oci::Reference;
 use granary_registry::{
     AccountsCommand, AccountsError, AccountsReport, Administering, AnonymousMode, Caller, Deleting,
     GrantRequest, GroupsCommand, Leave, ManifestRequest, NamespaceSettings, OrganisationAdmin,
-    OrganisationMember, OrganisationOwner, PageRequest, Precondition, Principal, Pushing, Reason,
-    Registry, Right, RobotOwner, Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
+    OrganisationMember, OrganisationOwner, Origin, PageRequest, Precondition, Principal, Pushing,
+    Reason, Registry, Right, RobotOwner, Shown, Sphere, TeamMaintainer, TenancyCommand, UserChange,
 };
 
 use crate::{
@@ -55,6 +55,17 @@ pub(crate) async fn robots_of_acme(registry: &Registry) -> Leave<RobotOwner> {
 /// The same of somebody's own.
 pub(crate) async fn own_robots(registry: &Registry, who: &Principal) -> Leave<RobotOwner> {
     leave(registry, who, who.name().to_owned()).await
+}
+
+/// Somebody at an address.
+pub(crate) fn at(who: &Principal, address: &str) -> Caller {
+    Caller {
+        principal: who.clone(),
+        origin: Origin {
+            address: Some(address.parse().unwrap()),
+            ..Origin::default()
+        },
+    }
 }
 
 pub(crate) async fn found(registry: &Registry, organisation: &str, owner: &str) {

@@ -13,7 +13,7 @@ use granary_registry::{
 use crate::{
     accounts::{bob, pushes, reads, reason, sign_in},
     gate::{run, together},
-    groups::{acme, add, grant, leave, own_robots, push_image, robots_of_acme},
+    groups::{acme, add, at, grant, leave, own_robots, push_image, robots_of_acme},
     world::{World, is_postgres, name},
 };
 
@@ -225,23 +225,13 @@ fn what_is_made_from_a_token_is_good_from_its_addresses_only() {
             .await
             .unwrap();
         let who = sign_in(registry, "bob", token).await.unwrap();
-        let at = |address: &str| Caller {
-            principal: who.clone(),
-            origin: Origin {
-                address: Some(address.parse().unwrap()),
-                ..Origin::default()
-            },
-        };
         let issued = registry
-            .issue_token(at("10.1.2.3"), &[], Some("test"))
+            .issue_token(at(&who, "10.1.2.3"), &[], Some("test"))
             .await;
         let refresh = issued.unwrap().refresh.unwrap();
         let again = registry.sign_in_again(&refresh).await.unwrap();
         for (address, refused) in [("10.9.9.9", None), ("192.0.2.1", Some(Reason::Address))] {
-            let caller = Caller {
-                principal: again.clone(),
-                ..at(address)
-            };
+            let caller = at(&again, address);
             let may = registry.authorise::<Reading>(caller, name("bob/app"));
             assert_eq!(reason(may.await), refused, "{address}");
         }
@@ -422,13 +412,7 @@ fn no_list_of_addresses_is_set_beside_a_process_that_knows_none() {
         };
         let blocks = || Some(AddressBlocks::of(vec!["10.0.0.0/8".parse().unwrap()]).unwrap());
         let who = bob(registry).await;
-        let within = Caller {
-            principal: who.clone(),
-            origin: Origin {
-                address: Some("10.1.2.3".parse().unwrap()),
-                ..Origin::default()
-            },
-        };
+        let within = at(&who, "10.1.2.3");
         let admin = leave::<OrganisationAdmin>(registry, within, "acme".to_owned()).await;
         let mine = own(registry, &who).await;
         let narrow = || TokenRequest {
